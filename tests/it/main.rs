@@ -1,0 +1,1 @@
+//! Whole-house tests; one binary, one module a subject.
