@@ -1,0 +1,66 @@
+//! What can go wrong on disk, by what the caller can do about it.
+use std::{io, path::PathBuf};
+
+/// Something that needs a person, or a restart; never the caller's request.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The system refused an operation.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, as a verb: `write`, `sync`, `open`.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Bytes are not what was written.
+    #[error(transparent)]
+    Damage(#[from] Damage),
+    /// Another process owns the directory.
+    #[error("{} is in use by {holder}", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// What the lock file says of the holder: process id and address.
+        holder: String,
+    },
+    /// There is not enough room to go on writing.
+    #[error("{} has {available} bytes left, {needed} are needed", path.display())]
+    DiskFull {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes available to us.
+        available: u64,
+        /// Bytes that writing needs.
+        needed: u64,
+    },
+    /// The files are of a version that this binary does not know, or do not belong together.
+    #[error("{what}")]
+    Foreign {
+        /// What is wrong, naming file, value and rule.
+        what: String,
+    },
+    /// The database cannot be used as it is and must be rebuilt from the journal.
+    #[error("the database must be rebuilt: {why}")]
+    Suspect {
+        /// What was seen.
+        why: String,
+    },
+}
+
+/// Bytes that are not what was written, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} is damaged at offset {offset}: {what}; positions {first_position} and after are affected", file.display())]
+pub struct Damage {
+    /// Which file.
+    pub file: PathBuf,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// First position that may be affected.
+    pub first_position: u64,
+    /// Last position that may be affected, where known.
+    pub last_position: Option<u64>,
+    /// What does not hold.
+    pub what: String,
+}
