@@ -1,1 +1,3 @@
-//! Whole-house tests; one binary, one module a subject.
+//! Whole-house tests: one binary, one module a subject.
+
+mod house;

@@ -1,1 +1,6 @@
-//! Shared by the programs of this package.
+//! Shared by the whole-house tests and by the programs `torture` and `bench`: real processes, and a judge of histories.
+
+pub mod history;
+pub mod load;
+pub mod loss;
+pub mod process;

@@ -1,0 +1,191 @@
+/* A strict model of power loss, loaded with LD_PRELOAD.
+ *
+ * Under LOSS_ROOT only what was synced survives: the bytes of a file as they were at its last fsync or fdatasync, and the
+ * names in a directory as they were at that directory's last fsync. A rename, too, survives only with its directory.
+ * What survives is kept under LOSS_SHADOW: files/<inode>-<birth> and dirs/<inode>-<birth> (lines of "kind id name").
+ * After a kill, the test builds a directory from the shadow and starts again from there.
+ *
+ * LOSS_SKIP=<word>    pretends that syncs of paths holding the word succeeded: a mutant that a test must catch.
+ * LOSS_EIO=<word>:<n> makes the n-th sync of paths holding the word fail with EIO, once.
+ * sync_file_range keeps nothing: it is no sync.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+struct range { off_t from, to; struct range *next; };
+struct file { char id[64]; struct range *dirty; struct file *next; };
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct file *files;
+static const char *root, *shadow, *skip, *eio_word;
+static long eio_left = -1;
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+__attribute__((constructor)) static void start(void) {
+    root = getenv("LOSS_ROOT");
+    shadow = getenv("LOSS_SHADOW");
+    skip = getenv("LOSS_SKIP");
+    char *eio = getenv("LOSS_EIO"), *colon = eio ? strrchr(eio, ':') : NULL;
+    if (colon) {
+        eio_left = atol(colon + 1);
+        eio_word = strndup(eio, (size_t)(colon - eio));
+    }
+    /* Child processes are not part of the model: they only read. */
+}
+
+static int path_of(int fd, char *path) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, PATH_MAX - 1);
+    if (n < 0) return 0;
+    path[n] = 0;
+    return root && shadow && strncmp(path, root, strlen(root)) == 0;
+}
+
+/* Inode numbers are reused at once; with the time of birth they are not. */
+static int id_of(int fd, const char *path, char *id) {
+    struct statx st;
+    int flags = fd >= 0 ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW;
+    if (statx(fd >= 0 ? fd : AT_FDCWD, fd >= 0 ? "" : path, flags, STATX_INO | STATX_BTIME, &st)) return 0;
+    snprintf(id, 64, "%llu-%lld.%09u", (unsigned long long)st.stx_ino, (long long)st.stx_btime.tv_sec, st.stx_btime.tv_nsec);
+    return 1;
+}
+
+static struct file *file_of(const char *id) {
+    for (struct file *f = files; f; f = f->next)
+        if (!strcmp(f->id, id)) return f;
+    struct file *f = calloc(1, sizeof *f);
+    strcpy(f->id, id);
+    f->next = files;
+    return files = f;
+}
+
+static void note(int fd, off_t from, ssize_t n) {
+    char path[PATH_MAX], id[64];
+    if (n <= 0 || !path_of(fd, path) || !id_of(fd, NULL, id)) return;
+    pthread_mutex_lock(&mutex);
+    struct file *f = file_of(id);
+    if (f->dirty && f->dirty->to == from) {
+        f->dirty->to = from + n;
+    } else {
+        struct range *r = malloc(sizeof *r);
+        *r = (struct range){from, from + n, f->dirty};
+        f->dirty = r;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+static void keep_file(int fd, const char *id) {
+    char to[PATH_MAX], from[64], buffer[65536];
+    snprintf(to, sizeof to, "%s/files/%s", shadow, id);
+    snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
+    int in = REAL(open)(from, O_RDONLY), out = REAL(open)(to, O_WRONLY | O_CREAT, 0600);
+    struct stat st;
+    if (in < 0 || out < 0 || fstat(in, &st)) abort();
+    struct file *f = file_of(id);
+    for (struct range *r = f->dirty, *next; r; r = next) {
+        for (off_t at = r->from; at < r->to;) {
+            size_t want = (size_t)(r->to - at) < sizeof buffer ? (size_t)(r->to - at) : sizeof buffer;
+            ssize_t n = pread(in, buffer, want, at);
+            if (n <= 0) break;
+            if (REAL(pwrite)(out, buffer, (size_t)n, at) != n) abort();
+            at += n;
+        }
+        next = r->next;
+        free(r);
+    }
+    f->dirty = NULL;
+    if (REAL(ftruncate)(out, st.st_size)) abort();
+    close(in);
+    close(out);
+}
+
+static void keep_dir(const char *path, const char *id) {
+    char to[PATH_MAX], temp[PATH_MAX + 8], child[PATH_MAX], child_id[64];
+    snprintf(to, sizeof to, "%s/dirs/%s", shadow, id);
+    snprintf(temp, sizeof temp, "%s.new", to);
+    FILE *out = fopen(temp, "w");
+    DIR *dir = opendir(path);
+    if (!out || !dir) abort();
+    for (struct dirent *e; (e = readdir(dir));) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        snprintf(child, sizeof child, "%s/%s", path, e->d_name);
+        if (id_of(-1, child, child_id)) fprintf(out, "%c %s %s\n", e->d_type == DT_DIR ? 'd' : 'f', child_id, e->d_name);
+    }
+    closedir(dir);
+    if (fclose(out) || REAL(rename)(temp, to)) abort();
+}
+
+static int keep(int fd) {
+    char path[PATH_MAX], id[64];
+    struct stat st;
+    if (!path_of(fd, path)) return 0;
+    if (eio_word && strstr(path, eio_word) && eio_left > 0 && --eio_left == 0) {
+        errno = EIO;
+        return -1;
+    }
+    if (skip && strstr(path, skip)) return 1;
+    if (fstat(fd, &st) || !id_of(fd, NULL, id)) return 0;
+    pthread_mutex_lock(&mutex);
+    if (S_ISDIR(st.st_mode)) keep_dir(path, id);
+    else keep_file(fd, id);
+    pthread_mutex_unlock(&mutex);
+    return 1;
+}
+
+/* The model keeps what survives itself, so that the real, slow sync is not needed. */
+int fsync(int fd) {
+    int kept = keep(fd);
+    return kept ? (kept < 0 ? -1 : 0) : REAL(fsync)(fd);
+}
+
+int fdatasync(int fd) {
+    int kept = keep(fd);
+    return kept ? (kept < 0 ? -1 : 0) : REAL(fdatasync)(fd);
+}
+
+int sync_file_range(int fd, off64_t offset, off64_t n, unsigned flags) {
+    (void)fd, (void)offset, (void)n, (void)flags;
+    return 0;
+}
+
+ssize_t write(int fd, const void *bytes, size_t n) {
+    off_t before = lseek(fd, 0, SEEK_CUR);
+    ssize_t done = REAL(write)(fd, bytes, n);
+    /* After an append the position is behind what was written, wherever it began. */
+    if (before >= 0 && done > 0) note(fd, lseek(fd, 0, SEEK_CUR) - done, done);
+    return done;
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    off_t before = lseek(fd, 0, SEEK_CUR);
+    ssize_t done = REAL(writev)(fd, parts, count);
+    if (before >= 0 && done > 0) note(fd, lseek(fd, 0, SEEK_CUR) - done, done);
+    return done;
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t n, off_t at) {
+    ssize_t done = REAL(pwrite)(fd, bytes, n, at);
+    note(fd, at, done);
+    return done;
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t n, off64_t at) {
+    ssize_t done = REAL(pwrite64)(fd, bytes, n, at);
+    note(fd, at, done);
+    return done;
+}

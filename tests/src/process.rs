@@ -1,0 +1,190 @@
+//! The real command as a process: start it, wait until it serves, kill it.
+use std::{
+    env, io,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+/// How long a server may take until it serves; a rebuild on a slow machine fits.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// Where the `waybill` command of this build is: beside the running test or program.
+///
+/// # Panics
+/// When it was not built: `cargo build -p waybill-cli` builds it.
+#[must_use]
+pub fn waybill() -> PathBuf {
+    let here = env::current_exe().expect("a running program has a path");
+    let found = here
+        .ancestors()
+        .skip(1)
+        .map(|dir| dir.join("waybill"))
+        .find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "no `waybill` beside {}: run `cargo build -p waybill-cli` first",
+            here.display()
+        )
+    })
+}
+
+/// A directory with a ledger's data and its state beside it.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// Holds both.
+    pub root: PathBuf,
+}
+
+impl Home {
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// Keys and head file.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+}
+
+/// A running `waybill serve`.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// `http://127.0.0.1:<port>`.
+    pub url: String,
+}
+
+impl Server {
+    /// Starts `waybill serve` on a home and waits until it says where it listens.
+    ///
+    /// # Errors
+    /// What the process said on stderr, when it ended instead.
+    pub fn start(home: &Home, environment: &[(String, String)]) -> io::Result<Self> {
+        Self::start_with(home, environment, &[])
+    }
+
+    /// As [`Server::start`], with further arguments.
+    ///
+    /// # Errors
+    /// What the process said on stderr, when it ended instead.
+    pub fn start_with(
+        home: &Home,
+        environment: &[(String, String)],
+        arguments: &[&str],
+    ) -> io::Result<Self> {
+        let mut child = command(home)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .arg("--ledger")
+            .arg(home.data())
+            .args(arguments)
+            .envs(environment.iter().cloned())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let talk = collect(stderr);
+        let (send, receive) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(at) = line.find("http://") {
+                    let url = line[at..]
+                        .split_whitespace()
+                        .next()
+                        .unwrap_or_default()
+                        .trim_end_matches('/')
+                        .to_owned();
+                    drop(send.send(url));
+                }
+            }
+        });
+        match receive.recv_timeout(START_LIMIT) {
+            Ok(url) => Ok(Self { child, url }),
+            Err(_) => {
+                drop(child.kill());
+                let status = child.wait()?;
+                let said = talk
+                    .recv_timeout(Duration::from_secs(5))
+                    .unwrap_or_default();
+                Err(io::Error::other(format!(
+                    "waybill serve ended with {status}: {said}"
+                )))
+            }
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Asks it to stop and waits; gives its exit code.
+    ///
+    /// # Errors
+    /// When it cannot be asked or waited for.
+    pub fn stop(mut self) -> io::Result<Option<i32>> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status()?;
+        Ok(self.child.wait()?.code())
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn wait(mut self) -> io::Result<Option<i32>> {
+        Ok(self.child.wait()?.code())
+    }
+}
+
+/// The command with a home's state directory and nothing of this machine's configuration.
+#[must_use]
+pub fn command(home: &Home) -> Command {
+    let mut command = Command::new(waybill());
+    let state: &Path = &home.state();
+    command
+        .env_remove("WAYBILL_SERVER")
+        .env("XDG_STATE_HOME", state)
+        .env("XDG_CONFIG_HOME", home.root.join("config"))
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Reads everything in a thread, so that the process never waits for us.
+fn collect(stream: impl io::Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        drop(BufReader::new(stream).read_to_string_lossy(&mut text));
+        drop(send.send(text));
+    });
+    receive
+}
+
+trait ReadLossy {
+    fn read_to_string_lossy(&mut self, text: &mut String) -> io::Result<()>;
+}
+
+impl<R: io::Read> ReadLossy for R {
+    fn read_to_string_lossy(&mut self, text: &mut String) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        self.read_to_end(&mut bytes)?;
+        text.push_str(&String::from_utf8_lossy(&bytes));
+        Ok(())
+    }
+}
