@@ -1,5 +1,8 @@
 //! What can go wrong on disk, by what the caller can do about it.
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// Something that needs a person, or a restart; never the caller's request.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,22 @@ pub enum Fault {
         /// Bytes that writing needs.
         needed: u64,
     },
+    /// Writing stopped after an earlier error, and has not been started again (LEDGER J5).
+    #[error("nothing is written since an earlier error: {why}")]
+    Stopped {
+        /// The earlier error.
+        why: String,
+    },
+    /// More was given than fits.
+    #[error("{what} takes up {bytes} bytes, at most {limit} fit")]
+    TooLarge {
+        /// What was given.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
     /// The files are of a version that this binary does not know, or do not belong together.
     #[error("{what}")]
     Foreign {
@@ -47,6 +66,20 @@ pub enum Fault {
         /// What was seen.
         why: String,
     },
+}
+
+impl Fault {
+    /// Names the operation and the file of an I/O error.
+    pub(crate) fn io<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
 }
 
 /// Bytes that are not what was written, and where.

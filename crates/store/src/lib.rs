@@ -5,7 +5,9 @@
 //! stored), [`fault`] (what can go wrong), [`journal`] (the truth), [`database`] (sled), [`seen`] (deduplication),
 //! [`place`] (lock, ids, keys, head file, disk space), [`side_log`] (refusals), [`export`] (one file to carry away).
 
+mod codec;
 pub mod fault;
+pub mod journal;
 pub mod record;
 
 pub use fault::{Damage, Fault};
