@@ -28,6 +28,14 @@ pub enum Fault {
         /// What the lock file says of the holder: process id and address.
         holder: String,
     },
+    /// Others than the owner may read a key.
+    #[error("{} can be read by others (mode {mode:o}): run `chmod 600 {}`", path.display(), path.display())]
+    Exposed {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// There is not enough room to go on writing.
     #[error("{} has {available} bytes left, {needed} are needed", path.display())]
     DiskFull {

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 pub use append::Journal;
 pub use frame::{FRAME_BYTES_MAX, FRAME_RAW_BYTES_MAX};
 pub use read::{Summary, read};
+pub use segment::ledger_id;
 
 use crate::record::{Hash, Record, Tip};
 

@@ -8,6 +8,7 @@
 mod codec;
 pub mod fault;
 pub mod journal;
+pub mod place;
 pub mod record;
 
 pub use fault::{Damage, Fault};

@@ -280,6 +280,16 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<u32>, Fault> {
     Ok(numbers)
 }
 
+/// Whose journal is in a directory, by its last segment's header; `None` when there is no journal.
+///
+/// # Errors
+/// [`Fault::Damage`] when that header is not what was written, [`Fault::Foreign`] for an unknown version.
+pub fn ledger_id(dir: &Path) -> Result<Option<String>, Fault> {
+    let last = list(dir)?.last().copied();
+    last.map(|number| Ok(Segment::open(dir, number, false, 1)?.header.ledger_id))
+        .transpose()
+}
+
 /// Removes what a crash left of segments that were never finished; nothing in them was ever counted.
 pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), Fault> {
     for entry in fs::read_dir(dir).map_err(Fault::io("list", dir))? {

@@ -1,0 +1,340 @@
+//! Opening a data directory: its ids, its lock, its keys.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    head::{self, Head, hex},
+    lock::Lock,
+    sealed, secret,
+    space::{self, Ballast, Space},
+};
+use crate::{
+    fault::{Damage, Fault},
+    journal,
+};
+
+/// 1: the layout in the module's documentation.
+const VERSION: u32 = 1;
+/// Longest ledger id, in bytes: it is also the source of the ledger's own events (LEDGER E11).
+const LEDGER_ID_BYTES_MAX: usize = 256;
+
+/// Whose directory it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Names the tree; the origin of its checkpoints (LEDGER P2).
+    pub ledger_id: String,
+    /// Names the replica; lower-case letters, digits and `-`.
+    pub instance_id: String,
+}
+
+/// The file `ledger`.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    version: u32,
+    ledger_id: String,
+    instance_id: String,
+}
+
+/// A data directory that this process owns, and the state that belongs to it.
+pub struct Place {
+    dir: PathBuf,
+    /// This instance's own directory, outside the data directory.
+    state: PathBuf,
+    identity: Identity,
+    key_seed: [u8; secret::KEY_BYTES],
+    actor_key: [u8; secret::KEY_BYTES],
+    ballast: Ballast,
+    lock: Lock,
+    /// Keeps a copy of the data directory from working under the same instance id at the same time.
+    _state_lock: Lock,
+}
+
+impl Place {
+    /// Opens a data directory, or makes one with new ids and keys.
+    ///
+    /// A directory that has a journal and no ids (a restored one), or whose keys are not in `state_dir` (a copy), becomes a
+    /// new instance of the same ledger. `holder` says how others reach this process; `random` fills with bytes that nobody
+    /// can guess.
+    ///
+    /// # Errors
+    /// [`Fault::Locked`] when another process is at work there, [`Fault::Exposed`] when others may read the keys,
+    /// [`Fault::Damage`] when a file is not what was written, [`Fault::Foreign`] for an unknown version.
+    pub fn open(
+        dir: &Path,
+        state_dir: &Path,
+        holder: &str,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, Fault> {
+        for dir in [
+            dir.to_owned(),
+            journal_dir(dir),
+            database_dir(dir),
+            refusals_dir(dir),
+        ] {
+            fs::create_dir_all(&dir).map_err(Fault::io("create", &dir))?;
+        }
+        let lock = Lock::take(dir, holder)?;
+        let identity = match identity(dir)? {
+            Some(identity) if has_keys(state_dir, &identity) => identity,
+            found => {
+                let ledger_id = match found {
+                    Some(identity) => Some(identity.ledger_id),
+                    None => journal::ledger_id(&journal_dir(dir))?,
+                };
+                new_instance(dir, state_dir, ledger_id, random)?
+            }
+        };
+        let state = state_dir.join(&identity.instance_id);
+        let state_lock = Lock::take(&state, holder)?;
+        Ok(Self {
+            key_seed: secret::read_or_make(&key_path(&state), random)?,
+            actor_key: secret::read_or_make(&state.join("actor.key"), random)?,
+            ballast: Ballast::new(dir),
+            dir: dir.to_owned(),
+            state,
+            identity,
+            lock,
+            _state_lock: state_lock,
+        })
+    }
+
+    /// Names the tree.
+    #[must_use]
+    pub fn ledger_id(&self) -> &str {
+        &self.identity.ledger_id
+    }
+
+    /// Names the replica.
+    #[must_use]
+    pub fn instance_id(&self) -> &str {
+        &self.identity.instance_id
+    }
+
+    /// Seed of the instance's Ed25519 key.
+    #[must_use]
+    pub fn key_seed(&self) -> [u8; 32] {
+        self.key_seed
+    }
+
+    /// The key that makes actors (LEDGER E10).
+    #[must_use]
+    pub fn actor_key(&self) -> [u8; 32] {
+        self.actor_key
+    }
+
+    /// Where the journal is.
+    #[must_use]
+    pub fn journal_dir(&self) -> PathBuf {
+        journal_dir(&self.dir)
+    }
+
+    /// Where sled is.
+    #[must_use]
+    pub fn database_dir(&self) -> PathBuf {
+        database_dir(&self.dir)
+    }
+
+    /// Where the side log is.
+    #[must_use]
+    pub fn refusals_dir(&self) -> PathBuf {
+        refusals_dir(&self.dir)
+    }
+
+    /// Says in the lock file how others reach this process, such as the address it serves.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn set_holder(&self, holder: &str) -> Result<(), Fault> {
+        self.lock.say(holder)
+    }
+
+    /// The head file; `None` when there is none, and rollback cannot be checked.
+    ///
+    /// # Errors
+    /// [`Fault::Damage`] when it is not what was written, or names another instance.
+    pub fn read_head(&self) -> Result<Option<Head>, Fault> {
+        let path = self.head_path();
+        let head = head::read(&path)?;
+        match &head {
+            Some(head) if head.instance_id != self.identity.instance_id => Err(Damage {
+                file: path,
+                offset: 0,
+                first_position: 1,
+                last_position: None,
+                what: format!(
+                    "it is of instance {}, not of {}",
+                    head.instance_id, self.identity.instance_id
+                ),
+            }
+            .into()),
+            _ => Ok(head),
+        }
+    }
+
+    /// Replaces the head file, durably, and reads it back. Only for what the journal's fdatasync has covered (LEDGER J4).
+    ///
+    /// # Errors
+    /// As the system says; [`Fault::Damage`] when it does not read back.
+    pub fn write_head(&self, head: &Head) -> Result<(), Fault> {
+        head::write(&self.head_path(), head)
+    }
+
+    /// Gives the tree a new ledger id, after [`journal::Journal::rename`] has (LEDGER J4).
+    ///
+    /// # Errors
+    /// [`Fault::Foreign`] for an id that cannot be one; as the system says.
+    pub fn rename(&mut self, ledger_id: &str) -> Result<(), Fault> {
+        let identity = Identity {
+            ledger_id: ledger_id.to_owned(),
+            ..self.identity.clone()
+        };
+        write_identity(&self.dir, &identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// Checks that there is room for `needed` bytes and the ballast, which is given up when there is not.
+    ///
+    /// # Errors
+    /// [`Fault::DiskFull`]; as the system says.
+    pub fn check_space(&self, needed: u64) -> Result<Space, Fault> {
+        self.ballast.check(&self.dir, needed)
+    }
+
+    /// Bytes that this process may still write to the data directory's disk.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn available_bytes(&self) -> Result<u64, Fault> {
+        space::available(&self.dir)
+    }
+
+    fn head_path(&self) -> PathBuf {
+        self.state.join("head")
+    }
+}
+
+/// Whose directory it is, without opening it; `None` when nobody's yet.
+///
+/// # Errors
+/// [`Fault::Damage`] when the ids cannot be read, [`Fault::Foreign`] for an unknown version.
+pub fn identity(dir: &Path) -> Result<Option<Identity>, Fault> {
+    let path = identity_path(dir);
+    let Some(line) = sealed::read::<Line>(&path)? else {
+        return Ok(None);
+    };
+    if line.version != VERSION {
+        return Err(Fault::Foreign {
+            what: format!(
+                "{} has version {}, this binary knows {VERSION}",
+                path.display(),
+                line.version
+            ),
+        });
+    }
+    let identity = Identity {
+        ledger_id: line.ledger_id,
+        instance_id: line.instance_id,
+    };
+    check(&identity)?;
+    Ok(Some(identity))
+}
+
+/// Where a data directory keeps its journal.
+#[must_use]
+pub fn journal_dir(dir: &Path) -> PathBuf {
+    dir.join("journal")
+}
+
+/// Where a data directory keeps sled.
+#[must_use]
+pub fn database_dir(dir: &Path) -> PathBuf {
+    dir.join("sled")
+}
+
+/// Where a data directory keeps the side log of refusals.
+#[must_use]
+pub fn refusals_dir(dir: &Path) -> PathBuf {
+    dir.join("refusals")
+}
+
+fn identity_path(dir: &Path) -> PathBuf {
+    dir.join("ledger")
+}
+
+fn key_path(state: &Path) -> PathBuf {
+    state.join("key")
+}
+
+fn has_keys(state_dir: &Path, identity: &Identity) -> bool {
+    key_path(&state_dir.join(&identity.instance_id)).exists()
+}
+
+/// Makes a new instance of a ledger, or a new ledger; its keys are durable before its name is.
+fn new_instance(
+    dir: &Path,
+    state_dir: &Path,
+    ledger_id: Option<String>,
+    random: &mut dyn FnMut(&mut [u8]),
+) -> Result<Identity, Fault> {
+    let mut id = |kind: &str| {
+        let mut bytes = [0; 16];
+        random(&mut bytes);
+        format!("{kind}-{}", hex(&bytes))
+    };
+    let identity = Identity {
+        ledger_id: ledger_id.unwrap_or_else(|| id("ledger")),
+        instance_id: id("instance"),
+    };
+    let state = state_dir.join(&identity.instance_id);
+    secret::make_dir(&state)?;
+    secret::read_or_make(&key_path(&state), random)?;
+    write_identity(dir, &identity)?;
+    Ok(identity)
+}
+
+fn write_identity(dir: &Path, identity: &Identity) -> Result<(), Fault> {
+    check(identity)?;
+    let Identity {
+        ledger_id,
+        instance_id,
+    } = identity.clone();
+    sealed::write(
+        &identity_path(dir),
+        &Line {
+            version: VERSION,
+            ledger_id,
+            instance_id,
+        },
+    )
+}
+
+/// An id becomes a checkpoint's origin, a source, and (the instance's) a directory name: nothing odd may be in it.
+fn check(identity: &Identity) -> Result<(), Fault> {
+    let Identity {
+        ledger_id,
+        instance_id,
+    } = identity;
+    let odd =
+        |character: char| character.is_control() || character.is_whitespace() || character == '+';
+    if ledger_id.is_empty() || ledger_id.len() > LEDGER_ID_BYTES_MAX || ledger_id.contains(odd) {
+        return Err(Fault::Foreign {
+            what: format!(
+                "{ledger_id:?} is no ledger id: 1 to {LEDGER_ID_BYTES_MAX} bytes without spaces, controls and `+`"
+            ),
+        });
+    }
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if instance_id.is_empty() || instance_id.len() > 64 || !instance_id.bytes().all(plain) {
+        return Err(Fault::Foreign {
+            what: format!(
+                "{instance_id:?} is no instance id: 1 to 64 of lower-case letters, digits and `-`"
+            ),
+        });
+    }
+    Ok(())
+}
