@@ -10,6 +10,7 @@ pub mod fault;
 pub mod journal;
 pub mod place;
 pub mod record;
+pub mod side_log;
 
 pub use fault::{Damage, Fault};
 pub use record::{Hash, Keys, Pure, Record, Tip, Verdict};
