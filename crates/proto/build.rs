@@ -1,5 +1,7 @@
 //! Compiles `proto/` without protoc: messages and clients once, and server traits that hand over raw event bytes.
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{env, error::Error, fmt::Write, fs, path::PathBuf};
+
+use prost_types::{DescriptorProto, FileDescriptorSet};
 
 /// Messages that the server reads and writes with events left as bytes (LEDGER E3).
 const RAW: &[&str] = &[
@@ -31,6 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         compiler.encode_file_descriptor_set(),
     )?;
 
+    fs::write(out.join("kinds.rs"), kinds(&descriptors))?;
+
     let messages = out.join("messages");
     fs::create_dir_all(&messages)?;
     tonic_prost_build::configure()
@@ -50,4 +54,71 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     server.compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Writes the names of all kinds of event as code, so that a kind is never spelled by hand.
+fn kinds(descriptors: &FileDescriptorSet) -> String {
+    let (mut list, mut arms, mut families) = (String::new(), String::new(), String::new());
+    for family in message(descriptors, "Event")
+        .field
+        .iter()
+        .filter(|f| f.oneof_index.is_some())
+    {
+        let name = family.name();
+        let message_name = family.type_name().rsplit('.').next().unwrap_or_default();
+        let mut inner = String::new();
+        for predicate in &message(descriptors, message_name).field {
+            let kind = format!("{name}.{}", predicate.name());
+            writeln!(list, "    {kind:?},").expect("a String takes all");
+            write!(inner, "E::{}(_) => {kind:?}, ", camel(predicate.name()))
+                .expect("a String takes all");
+        }
+        writeln!(families, "        P::{}(_) => {name:?},", camel(name))
+            .expect("a String takes all");
+        writeln!(
+            arms,
+            "        P::{}(family) => {{ use crate::pb::{}::Event as E; family.event.as_ref().map(|e| match e {{ {inner}}}) }}",
+            camel(name),
+            snake(message_name),
+        )
+        .expect("a String takes all");
+    }
+    format!(
+        "/// Every kind of event of this version, in the order of `event.proto`.\n\
+         pub const KINDS: &[&str] = &[\n{list}];\n\n\
+         /// The kind of a payload, `<family>.<predicate>`; none where this version does not know the predicate.\n\
+         #[must_use]\n\
+         pub fn kind_of(payload: &crate::pb::event::Payload) -> Option<&'static str> {{\n    \
+         use crate::pb::event::Payload as P;\n    match payload {{\n{arms}    }}\n}}\n\n\
+         /// The family of a payload.\n\
+         #[must_use]\n\
+         pub fn family_of(payload: &crate::pb::event::Payload) -> &'static str {{\n    \
+         use crate::pb::event::Payload as P;\n    match payload {{\n{families}    }}\n}}\n"
+    )
+}
+
+fn message<'d>(descriptors: &'d FileDescriptorSet, name: &str) -> &'d DescriptorProto {
+    descriptors
+        .file
+        .iter()
+        .filter(|file| file.package() == "waybill.v1")
+        .flat_map(|file| &file.message_type)
+        .find(|message| message.name() == name)
+        .unwrap_or_else(|| panic!("proto/ has a message waybill.v1.{name}"))
+}
+
+fn camel(snake: &str) -> String {
+    let capitalised = |word: &str| word[..1].to_uppercase() + &word[1..];
+    snake.split('_').map(capitalised).collect()
+}
+
+fn snake(camel: &str) -> String {
+    let mut out = String::new();
+    for c in camel.chars() {
+        if c.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(c.to_lowercase());
+    }
+    out
 }
