@@ -86,10 +86,10 @@ impl Refusal {
     /// Puts `prefix` in front of the field's path, as the error travels outwards.
     #[must_use]
     pub fn within(mut self, prefix: &str) -> Self {
-        self.field = if self.field.is_empty() {
-            prefix.to_owned()
-        } else {
-            format!("{prefix}.{}", self.field)
+        self.field = match self.field.chars().next() {
+            None => prefix.to_owned(),
+            Some('[') => format!("{prefix}{}", self.field),
+            Some(_) => format!("{prefix}.{}", self.field),
         };
         self
     }

@@ -1,13 +1,17 @@
 //! proto3 JSON both ways, for events and for every other message of the contract.
 use std::sync::OnceLock;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use waybill_core::{Code, Refusal};
 
 use crate::{FILE_DESCRIPTOR_SET, canonical::canonical_message};
 
+mod blame;
+mod near;
 mod read;
+mod write;
 
 /// The full name of the event message.
 pub const EVENT: &str = "waybill.v1.Event";
@@ -55,11 +59,15 @@ pub fn message_from_json(full_name: &str, json: &[u8]) -> Result<Vec<u8>, Refusa
 pub fn message_to_json(full_name: &str, bytes: &[u8]) -> Result<String, Refusal> {
     let message = DynamicMessage::decode(descriptor(full_name)?, bytes)
         .map_err(|error| crate::wire::undecodable(&error.to_string()))?;
-    let mut out = serde_json::Serializer::new(Vec::new());
-    message
-        .serialize_with_options(&mut out, &SerializeOptions::new())
-        .map_err(|error| Refusal::new(Code::OutOfRange, "", "", error.to_string()))?;
-    Ok(String::from_utf8_lossy(&out.into_inner()).into_owned())
+    Ok(to_json(&message))
+}
+
+/// Writes a message of any pool as proto3 JSON: fields in their order, map entries by key.
+#[must_use]
+pub fn to_json(message: &DynamicMessage) -> String {
+    let mut out = String::with_capacity(256);
+    write::message(message, &mut out);
+    out
 }
 
 fn descriptor(full_name: &str) -> Result<MessageDescriptor, Refusal> {
@@ -74,6 +82,5 @@ fn descriptor(full_name: &str) -> Result<MessageDescriptor, Refusal> {
 }
 
 fn undecodable(bytes: &[u8]) -> String {
-    let text = serde_json::to_string(&format!("{bytes:02x?}")).unwrap_or_default();
-    format!("{{\"undecodable\":{text}}}")
+    format!("{{\"undecodable\":\"{}\"}}", STANDARD.encode(bytes))
 }
