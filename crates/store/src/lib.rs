@@ -6,6 +6,7 @@
 //! [`place`] (lock, ids, keys, head file, disk space), [`side_log`] (refusals), [`export`] (one file to carry away).
 
 mod codec;
+mod directory;
 pub mod fault;
 pub mod journal;
 pub mod place;

@@ -12,14 +12,13 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 pub use entry::{BODY_BYTES_MAX, Entry};
 use file::{Counts, Ring};
 
-use crate::fault::Fault;
+use crate::{directory, fault::Fault};
 
 /// Files in the ring, at most.
 const FILES_MAX: usize = 4;
@@ -46,7 +45,7 @@ impl SideLog {
     }
 
     fn with_file_bytes(dir: &Path, file_bytes: u64) -> Result<Self, Fault> {
-        fs::create_dir_all(dir).map_err(Fault::io("create", dir))?;
+        directory::create(dir, 0o755)?;
         let mut files = file::open_all(dir)?;
         let counts = match files.last() {
             Some(newest) => newest.counts_after(),

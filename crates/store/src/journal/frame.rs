@@ -126,9 +126,18 @@ pub(crate) fn at(segment: &[u8], offset: usize, mark: [u8; 8]) -> Option<(Header
 
 /// The first whole frame that begins in `range`. Frames begin at any byte, and only they begin with the mark.
 pub(crate) fn find(segment: &[u8], range: Range<usize>, mark: [u8; 8]) -> Option<(usize, Header)> {
-    range
-        .filter(|&offset| segment.get(offset..offset + mark.len()) == Some(&mark))
-        .find_map(|offset| at(segment, offset, mark).map(|(header, _)| (offset, header)))
+    let mut offset = range.start;
+    while let Some(further) = segment
+        .get(offset..range.end)
+        .and_then(|rest| rest.iter().position(|&byte| byte == mark[0]))
+    {
+        offset += further;
+        if let Some((header, _)) = at(segment, offset, mark) {
+            return Some((offset, header));
+        }
+        offset += 1;
+    }
+    None
 }
 
 /// The chain after a frame with these leaves.

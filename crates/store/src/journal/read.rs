@@ -211,7 +211,10 @@ impl Reading<'_> {
             }
             let next = frame::find(&bytes, offset + 1..limit, segment.header.mark);
             if next.is_some() || end.is_some() {
-                self.note(scan::lost(segment, &bytes, &self.summary.tip, limit as u64));
+                let last = next.as_ref().map(|(_, next)| next.first_position - 1);
+                let first = self.summary.tip.position + 1;
+                let last = last.filter(|last| *last >= first);
+                self.note(segment.damage(offset, first, last, scan::NO_FRAME));
             }
             let Some((at, header)) = next else { break };
             self.summary.tip = Tip {

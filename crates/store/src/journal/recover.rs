@@ -17,6 +17,7 @@ use super::{
     segment::{self, Reason, Segment},
 };
 use crate::{
+    directory,
     fault::{Damage, Fault},
     record::{Pure, Tip},
 };
@@ -26,7 +27,7 @@ impl Journal {
     ///
     /// Visits every frame after `from`, or every frame, checked against its checksum, its leaves and the chain. Segments
     /// before `from` are not opened. Nothing is visited before it is durable, and nothing is changed before everything has
-    /// been checked.
+    /// been checked. Where there is damage, what stands before it is visited first, so that it can still be read.
     ///
     /// `known_position` is the highest position that anything else knows (the head file, a peer, a stream); 0 for none.
     ///
@@ -54,9 +55,8 @@ impl Journal {
         check_owner(&segment, ledger_id)?;
         let mut bytes = Vec::new();
         segment.read(&mut bytes)?;
-        let end = scan::end(&segment, &bytes)?;
-        refuse_short(&segment, &end.tip, known_position)?;
-        settle(&segment, &bytes, &end)?;
+        let end = scan::end(&segment, &bytes);
+        settle(dir, &segment, &bytes, &end)?;
 
         let mut recovery = Recovery::default();
         let mut counted = |frame: Frame| {
@@ -66,7 +66,9 @@ impl Journal {
         };
         walk(dir, from, (last, &end.tip), pure, &mut counted)?;
 
-        if let Some(torn) = end.torn {
+        let torn = end.tail?;
+        refuse_short(&segment, &end.tip, known_position)?;
+        if let Some(torn) = torn {
             recovery.torn = Some(set_aside(dir, &segment, torn, &bytes, end.tip.position)?);
         }
         segment::remove_unfinished(dir)?;
@@ -126,7 +128,7 @@ pub(super) fn beginning() -> Tip {
 
 /// The numbers of the segments; they must run from 1.
 fn numbers(dir: &Path) -> Result<Vec<u32>, Fault> {
-    fs::create_dir_all(dir).map_err(Fault::io("create", dir))?;
+    directory::create(dir, 0o755)?;
     let numbers = segment::list(dir)?;
     match numbers.iter().zip(1..).find(|(number, due)| *number != due) {
         None => Ok(numbers),
@@ -191,12 +193,14 @@ fn refuse_short(segment: &Segment, tip: &Tip, known_position: u64) -> Result<(),
         .into())
 }
 
-/// Makes durable what is about to count.
+/// Makes durable what is about to count, the directory's entries included: a process may have been killed between the
+/// rename of a segment and the sync of its directory.
 ///
-/// The last frame is written again as it is: after a failed sync the system may call pages clean that never reached the
+/// The last frame is written again as it is, unless it has damage behind it: after a failed sync the system may call pages clean that never reached the
 /// disk, and only a write makes it try again (Rebello et al., "Can applications recover from fsync failures?", 2020).
-fn settle(segment: &Segment, bytes: &[u8], end: &End) -> Result<(), Fault> {
-    if let Some(frame) = end.last_frame.clone() {
+fn settle(dir: &Path, segment: &Segment, bytes: &[u8], end: &End) -> Result<(), Fault> {
+    directory::sync(dir)?;
+    if let (Some(frame), Ok(_)) = (end.last_frame.clone(), &end.tail) {
         let offset = frame.start as u64;
         segment
             .file
@@ -234,13 +238,13 @@ fn walk(
         {
             return Err(not_of_this_journal(from));
         }
-        tip = scan::visit(&segment, &bytes, tip, next.header.base.offset, pure, visit)?;
+        tip = scan::visit(&segment, &bytes, tip, &next.header.base, pure, visit)?;
         scan::continues(&segment, &bytes, &tip, &next)?;
         tip = next.header.start();
         segment = next;
         segment.read(&mut bytes)?;
     }
-    scan::visit(&segment, &bytes, tip, end.offset, pure, visit).map(drop)
+    scan::visit(&segment, &bytes, tip, end, pure, visit).map(drop)
 }
 
 fn start(from: Option<&Tip>, segment: &Segment, bytes: &[u8]) -> Result<Tip, Fault> {
@@ -274,7 +278,7 @@ fn set_aside(
     copy.write_all(&bytes[torn.clone()])
         .map_err(Fault::io("write", &kept_aside))?;
     copy.sync_all().map_err(Fault::io("sync", &kept_aside))?;
-    segment::sync_directory(dir)?;
+    directory::sync(dir)?;
     segment
         .file
         .write_all_at(&vec![0; torn.len()], offset)

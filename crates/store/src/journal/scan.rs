@@ -11,36 +11,41 @@ use crate::{
     record::{Pure, Tip},
 };
 
+/// What is wrong where a frame should begin.
+pub(crate) const NO_FRAME: &str = "no whole frame begins here";
+
 /// Where the last segment ends.
 pub(crate) struct End {
     /// After its last whole frame.
     pub(crate) tip: Tip,
     /// Where that frame is, if the segment has any.
     pub(crate) last_frame: Option<Range<usize>>,
-    /// What a torn write left behind it.
-    pub(crate) torn: Option<Range<usize>>,
+    /// What follows it: nothing, a torn write, or damage.
+    pub(crate) tail: Result<Option<Range<usize>>, Damage>,
 }
 
 /// Finds the end of the last segment by checksums and positions alone.
-///
-/// # Errors
-/// Damage, where what follows the last whole frame is no torn tail.
-pub(crate) fn end(segment: &Segment, bytes: &[u8]) -> Result<End, Damage> {
+pub(crate) fn end(segment: &Segment, bytes: &[u8]) -> End {
     let mut tip = segment.header.start();
     let mut last_frame = None;
     while let Some((header, _)) = frame::at(bytes, offset(&tip), segment.header.mark) {
         if header.first_position != tip.position + 1 {
-            return Err(misplaced(segment, &tip, header.first_position));
+            let tail = Err(misplaced(segment, &tip, header.first_position));
+            return End {
+                tip,
+                last_frame,
+                tail,
+            };
         }
         last_frame = Some(offset(&tip)..offset(&tip) + header.frame_bytes());
         tip = header.tip(segment.header.number, offset(&tip));
     }
-    let torn = torn(segment, bytes, &tip)?;
-    Ok(End {
+    let tail = torn(segment, bytes, &tip);
+    End {
         tip,
         last_frame,
-        torn,
-    })
+        tail,
+    }
 }
 
 /// What follows the last whole frame: nothing, a torn tail, or damage (LEDGER J3).
@@ -85,17 +90,17 @@ pub(crate) fn ends_at(segment: &Segment, bytes: &[u8], tip: &Tip) -> bool {
     here == *tip
 }
 
-/// Hands every frame from `tip` to `end` on, checked; gives the tip of the last.
+/// Hands every frame from `tip` to where `end` says on, checked; gives the tip of the last.
 pub(crate) fn visit(
     segment: &Segment,
     bytes: &[u8],
     mut tip: Tip,
-    end: u64,
+    end: &Tip,
     pure: &Pure,
     visit: &mut dyn FnMut(Frame) -> Result<(), Fault>,
 ) -> Result<Tip, Fault> {
     let mut scratch = Vec::new();
-    while tip.offset < end {
+    while tip.offset < end.offset {
         let start = offset(&tip);
         let Some((header, body)) = frame::at(bytes, start, segment.header.mark) else {
             return Err(lost(segment, bytes, &tip, end).into());
@@ -111,13 +116,17 @@ pub(crate) fn visit(
     Ok(tip)
 }
 
-/// Damage where a whole frame should begin; its end is where the next whole frame begins.
-pub(crate) fn lost(segment: &Segment, bytes: &[u8], tip: &Tip, end: u64) -> Damage {
+/// Damage where a whole frame should begin; it ends where the next whole frame begins, or else where `end` says.
+fn lost(segment: &Segment, bytes: &[u8], tip: &Tip, end: &Tip) -> Damage {
     let start = offset(tip);
-    let end = usize::try_from(end).unwrap_or(usize::MAX).min(bytes.len());
-    let next = frame::find(bytes, start + 1..end, segment.header.mark);
-    let last = next.and_then(|(_, next)| next.first_position.checked_sub(1));
-    segment.damage(start, tip.position + 1, last, "no whole frame begins here")
+    let next = frame::find(
+        bytes,
+        start + 1..offset(end).min(bytes.len()),
+        segment.header.mark,
+    );
+    let last = next.map_or(end.position, |(_, next)| next.first_position - 1);
+    let last = Some(last).filter(|last| *last > tip.position);
+    segment.damage(start, tip.position + 1, last, NO_FRAME)
 }
 
 /// Checks that a segment goes on where the one before it ends, and that it was entitled to.
@@ -162,12 +171,13 @@ fn misplaced(segment: &Segment, tip: &Tip, position: u64) -> Damage {
 fn nonzero_end(bytes: &[u8], start: usize) -> usize {
     const PAGE: [u8; 4096] = [0; 4096];
     let mut end = bytes.len();
-    // Page by page first: comparing pages is many times faster than comparing bytes.
-    while end - start >= PAGE.len() && bytes[end - PAGE.len()..end] == PAGE {
-        end -= PAGE.len();
+    // In ever smaller pieces: comparing a page is many times faster than comparing its bytes.
+    for piece in [PAGE.len(), 64, 1] {
+        while end - start >= piece && bytes[end - piece..end] == PAGE[..piece] {
+            end -= piece;
+        }
     }
-    let last = bytes[start..end].iter().rposition(|&byte| byte != 0);
-    last.map_or(start, |last| start + last + 1)
+    end
 }
 
 /// Segments are far smaller than memory can address.

@@ -12,6 +12,7 @@ use waybill_core::Time;
 
 use super::frame::POSITION_MAX;
 use crate::{
+    directory,
     fault::{Damage, Fault},
     record::Tip,
 };
@@ -178,7 +179,7 @@ impl Segment {
             .map_err(Fault::io("write", &new))?;
         file.sync_all().map_err(Fault::io("sync", &new))?;
         fs::rename(&new, &path).map_err(Fault::io("rename", &new))?;
-        sync_directory(dir)?;
+        directory::sync(dir)?;
         Ok(Self { path, file, header })
     }
 
@@ -299,13 +300,6 @@ pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-/// Makes a directory's entries durable.
-pub(crate) fn sync_directory(dir: &Path) -> Result<(), Fault> {
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(Fault::io("sync", dir))
 }
 
 pub(crate) fn name(number: u32) -> String {

@@ -1,8 +1,5 @@
 //! Opening a data directory: its ids, its lock, its keys.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +10,7 @@ use super::{
     space::{self, Ballast, Space},
 };
 use crate::{
+    directory,
     fault::{Damage, Fault},
     journal,
 };
@@ -75,7 +73,7 @@ impl Place {
             database_dir(dir),
             refusals_dir(dir),
         ] {
-            fs::create_dir_all(&dir).map_err(Fault::io("create", &dir))?;
+            directory::create(&dir, 0o755)?;
         }
         let lock = Lock::take(dir, holder)?;
         let identity = match identity(dir)? {
@@ -89,6 +87,9 @@ impl Place {
             }
         };
         let state = state_dir.join(&identity.instance_id);
+        // What is read here may have been renamed into place by a process that was killed before it could sync.
+        directory::sync(dir)?;
+        directory::sync(&state)?;
         let state_lock = Lock::take(&state, holder)?;
         Ok(Self {
             key_seed: secret::read_or_make(&key_path(&state), random)?,
@@ -291,7 +292,7 @@ fn new_instance(
         instance_id: id("instance"),
     };
     let state = state_dir.join(&identity.instance_id);
-    secret::make_dir(&state)?;
+    directory::create(&state, 0o700)?;
     secret::read_or_make(&key_path(&state), random)?;
     write_identity(dir, &identity)?;
     Ok(identity)

@@ -8,7 +8,10 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::fault::{Damage, Fault};
+use crate::{
+    directory,
+    fault::{Damage, Fault},
+};
 
 /// Replaces a file: written under another name, synced, renamed, and the directory synced.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
@@ -27,10 +30,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault>
         });
     written.map_err(Fault::io("write", &new))?;
     fs::rename(&new, path).map_err(Fault::io("rename", &new))?;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(Fault::io("sync", dir))
+    directory::sync(directory::parent(path))
 }
 
 /// Replaces a file by the sealed form of a value.

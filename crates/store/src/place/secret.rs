@@ -1,9 +1,5 @@
 //! Keys on disk: 32 bytes that only the owner may read.
-use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
-    path::Path,
-};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use super::sealed;
 use crate::fault::{Damage, Fault};
@@ -54,13 +50,4 @@ pub(super) fn read_or_make(
     random(&mut key);
     sealed::replace(path, &key, 0o600)?;
     Ok(key)
-}
-
-/// Makes a directory that only the owner may enter.
-pub(super) fn make_dir(path: &Path) -> Result<(), Fault> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Fault::io("create", path))
 }

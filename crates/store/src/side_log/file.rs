@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::entry::{self, Entry};
-use crate::fault::Fault;
+use crate::{directory, fault::Fault};
 
 /// Length and checksum before a block's bytes.
 const BLOCK_HEADER_BYTES: usize = 8;
@@ -85,9 +85,7 @@ impl Ring {
         file.write_all_at(&block, 0)
             .and_then(|()| file.sync_all())
             .map_err(Fault::io("write", &path))?;
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(Fault::io("sync", dir))?;
+        directory::sync(dir)?;
         let (before, after) = (counts.clone(), counts.clone());
         Ok(Self {
             path,
