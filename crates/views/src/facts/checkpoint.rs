@@ -1,0 +1,249 @@
+//! Facts as a file: faster to read than to fold again, and never trusted further than its checksum.
+//!
+//! `waybill-facts`, version, last position, length of the body, body, checksum over everything before it. A file of
+//! another version, a short, long or damaged one is refused, and the facts are folded anew: nothing is ever migrated.
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
+
+use super::{
+    Facts,
+    amendments::Amendments,
+    claims::Claims,
+    graph::Graph,
+    lanes::Lanes,
+    pack::Pack,
+    subjects::Subjects,
+    text::{Symbols, Texts},
+    timeline::Timeline,
+};
+
+const NAME: &[u8; 13] = b"waybill-facts";
+/// Raised with every change to what is folded or how it is laid out.
+const VERSION: u32 = 1;
+
+impl Facts {
+    /// These facts as bytes for [`Facts::restore`].
+    #[must_use]
+    pub fn checkpoint(&self) -> Vec<u8> {
+        let mut out = NAME.to_vec();
+        VERSION.pack(&mut out);
+        self.head().0.pack(&mut out);
+        let length_at = out.len();
+        0_u64.pack(&mut out);
+        let body_at = out.len();
+        self.pack_body(&mut out);
+        let length = (out.len() - body_at) as u64;
+        out[length_at..body_at].copy_from_slice(&length.to_le_bytes());
+        checksum(&out).pack(&mut out);
+        out
+    }
+
+    /// The facts of a checkpoint, or none when anything about it is off: then fold again.
+    #[must_use]
+    pub fn restore(bytes: &[u8]) -> Option<Self> {
+        let (mut rest, mut sum) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
+        if u64::unpack(&mut sum)? != checksum(rest) {
+            return None;
+        }
+        let name = <[u8; NAME.len()]>::unpack(&mut rest)?;
+        let version = u32::unpack(&mut rest)?;
+        let position = u64::unpack(&mut rest)?;
+        let length = u64::unpack(&mut rest)?;
+        if &name != NAME || version != VERSION || length != rest.len() as u64 {
+            return None;
+        }
+        let facts = Self::unpack_body(&mut rest)?;
+        (rest.is_empty() && facts.head().0 == position).then_some(facts)
+    }
+
+    fn pack_body(&self, out: &mut Vec<u8>) {
+        self.symbols.texts.bytes.pack(out);
+        self.symbols.handles.pack(out);
+        pack_claims(&self.claims, out);
+        pack_graph(&self.graph, out);
+        let Subjects {
+            rows,
+            shorts,
+            mentions,
+            lists,
+            ..
+        } = &self.subjects;
+        rows.pack(out);
+        shorts.pack(out);
+        mentions.pack(out);
+        lists.pack(out);
+        self.lanes.rows.pack(out);
+        self.lanes.by_repository.pack(out);
+        self.lanes.indirect.pack(out);
+        self.lanes.merges.pack(out);
+        self.texts.bytes.pack(out);
+        self.changes.pack(out);
+        self.builds.pack(out);
+        self.artifacts.pack(out);
+        self.releases.pack(out);
+        self.deployments.pack(out);
+        self.flags.pack(out);
+        self.incidents.pack(out);
+        self.links.pack(out);
+        self.gaps.pack(out);
+        self.ranks.pack(out);
+        self.marks.pack(out);
+        pack_timeline(&self.timeline, out);
+        self.relabelled.pack(out);
+    }
+
+    fn unpack_body(bytes: &mut &[u8]) -> Option<Self> {
+        let names = Texts {
+            bytes: Vec::unpack(bytes)?,
+        };
+        let symbols = Symbols::from_parts(names, Vec::unpack(bytes)?);
+        let claims = unpack_claims(bytes)?;
+        let graph = unpack_graph(bytes)?;
+        let mut subjects = Subjects::default();
+        subjects.rows = Vec::unpack(bytes)?;
+        subjects.shorts = Vec::unpack(bytes)?;
+        subjects.mentions = Vec::unpack(bytes)?;
+        subjects.lists = Vec::unpack(bytes)?;
+        subjects.reindex();
+        let mut lanes = Lanes::default();
+        lanes.rows = Vec::unpack(bytes)?;
+        lanes.by_repository = BTreeMap::unpack(bytes)?;
+        lanes.indirect = Pack::unpack(bytes)?;
+        lanes.merges = BTreeMap::unpack(bytes)?;
+        lanes.reindex();
+        Some(Self {
+            symbols,
+            claims,
+            graph,
+            subjects,
+            lanes,
+            texts: Texts {
+                bytes: Vec::unpack(bytes)?,
+            },
+            changes: Vec::unpack(bytes)?,
+            builds: Vec::unpack(bytes)?,
+            artifacts: Vec::unpack(bytes)?,
+            releases: Vec::unpack(bytes)?,
+            deployments: Vec::unpack(bytes)?,
+            flags: Vec::unpack(bytes)?,
+            incidents: Vec::unpack(bytes)?,
+            links: Vec::unpack(bytes)?,
+            gaps: Vec::unpack(bytes)?,
+            ranks: Vec::unpack(bytes)?,
+            marks: BTreeMap::unpack(bytes)?,
+            timeline: unpack_timeline(bytes)?,
+            relabelled: bool::unpack(bytes)?,
+        })
+    }
+}
+
+fn pack_claims(claims: &Claims, out: &mut Vec<u8>) {
+    claims.rows.pack(out);
+    claims.positions.pack(out);
+    claims.origins.pack(out);
+    claims.ids.bytes.pack(out);
+    claims.contests.pack(out);
+    claims.ranks.pack(out);
+    let mut unread: Vec<u64> = claims.unread.iter().copied().collect();
+    unread.sort_unstable();
+    unread.pack(out);
+    let amendments = &claims.amendments;
+    amendments.targets.pack(out);
+    amendments.correcting.pack(out);
+    amendments.outs.pack(out);
+    amendments.waits.pack(out);
+    amendments.cyclic.pack(out);
+    amendments.cycles.pack(out);
+    amendments.misdirected.pack(out);
+}
+
+fn unpack_claims(bytes: &mut &[u8]) -> Option<Claims> {
+    let mut claims = Claims::default();
+    claims.rows = Vec::unpack(bytes)?;
+    claims.positions = Vec::unpack(bytes)?;
+    claims.origins = Vec::unpack(bytes)?;
+    claims.ids.bytes = Vec::unpack(bytes)?;
+    claims.contests = Vec::unpack(bytes)?;
+    claims.ranks = BTreeMap::unpack(bytes)?;
+    let unread: Vec<u64> = Vec::unpack(bytes)?;
+    claims.unread = HashTable::with_capacity(unread.len());
+    for mark in unread {
+        claims.unread.insert_unique(mark, mark, |mark| *mark);
+    }
+    claims.amendments = unpack_amendments(bytes)?;
+    claims.reindex();
+    Some(claims)
+}
+
+fn unpack_amendments(bytes: &mut &[u8]) -> Option<Amendments> {
+    let mut amendments = Amendments::default();
+    amendments.targets = BTreeMap::unpack(bytes)?;
+    amendments.correcting = Pack::unpack(bytes)?;
+    amendments.outs = BTreeMap::unpack(bytes)?;
+    amendments.waits = Vec::unpack(bytes)?;
+    amendments.cyclic = Pack::unpack(bytes)?;
+    amendments.cycles = Vec::unpack(bytes)?;
+    amendments.misdirected = Vec::unpack(bytes)?;
+    amendments.reindex();
+    Some(amendments)
+}
+
+fn pack_graph(graph: &Graph, out: &mut Vec<u8>) {
+    graph.nodes.pack(out);
+    graph.tails.pack(out);
+    graph.commits.pack(out);
+    graph.parents.pack(out);
+    graph.children.pack(out);
+    graph.subjects.bytes.pack(out);
+    graph.top.pack(out);
+    graph.bottom.pack(out);
+    graph.cyclic.pack(out);
+}
+
+fn unpack_graph(bytes: &mut &[u8]) -> Option<Graph> {
+    let mut graph = Graph::default();
+    graph.nodes = Vec::unpack(bytes)?;
+    graph.tails = BTreeMap::unpack(bytes)?;
+    graph.commits = Vec::unpack(bytes)?;
+    graph.parents = Vec::unpack(bytes)?;
+    graph.children = Vec::unpack(bytes)?;
+    graph.subjects.bytes = Vec::unpack(bytes)?;
+    graph.top = i64::unpack(bytes)?;
+    graph.bottom = i64::unpack(bytes)?;
+    graph.cyclic = Pack::unpack(bytes)?;
+    graph.reindex();
+    Some(graph)
+}
+
+fn pack_timeline(timeline: &Timeline, out: &mut Vec<u8>) {
+    timeline.open.pack(out);
+    timeline.any.pack(out);
+    timeline.landmarks.pack(out);
+    timeline.steps.pack(out);
+    timeline.closed.pack(out);
+    timeline.last_closed.pack(out);
+}
+
+fn unpack_timeline(bytes: &mut &[u8]) -> Option<Timeline> {
+    Some(Timeline {
+        open: Pack::unpack(bytes)?,
+        any: Pack::unpack(bytes)?,
+        landmarks: Pack::unpack(bytes)?,
+        steps: Pack::unpack(bytes)?,
+        closed: Pack::unpack(bytes)?,
+        last_closed: Pack::unpack(bytes)?,
+    })
+}
+
+/// FNV-1a over words of eight bytes, then bytes: finds damage, not malice.
+fn checksum(bytes: &[u8]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01B3;
+    let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(29);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let sum = words.iter().fold(0xCBF2_9CE4_8422_2325, |sum, word| {
+        step(sum, u64::from_le_bytes(*word))
+    });
+    rest.iter()
+        .fold(sum, |sum, byte| step(sum, u64::from(*byte)))
+}

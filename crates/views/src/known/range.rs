@@ -1,0 +1,183 @@
+//! Which commits are reachable from here and not from there.
+use std::collections::BinaryHeap;
+
+use super::{Known, NodeMap};
+
+const NEW: u8 = 1;
+const OLD: u8 = 2;
+const COLOURS: u8 = NEW | OLD;
+const QUEUED: u8 = 4;
+
+/// Heads that something ran before, kept in order so that a walk takes in only those it can meet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heads {
+    /// (order, node), ascending.
+    sorted: Vec<(i64, u32)>,
+}
+
+/// Reachable from the new heads and from none of the old.
+#[derive(Debug)]
+pub(crate) struct Range {
+    /// Descending in the graph's order: a commit comes before its parents.
+    pub(crate) commits: Vec<u32>,
+    /// Every one of them is recorded: otherwise there may be more behind it.
+    pub(crate) complete: bool,
+    /// New and old have a commit in common.
+    pub(crate) related: bool,
+}
+
+impl Heads {
+    pub(crate) fn insert(&mut self, known: &Known<'_>, node: u32) {
+        let key = (known.facts.graph.at(node).order, node);
+        if let Err(at) = self.sorted.binary_search(&key) {
+            self.sorted.insert(at, key);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
+    }
+}
+
+impl Known<'_> {
+    /// Walks down from both sides in the graph's order, and stops when nothing is left that only the new side reaches.
+    /// The answer does not depend on that order; only the length of the walk does.
+    ///
+    /// `base` is old too, and is expected to be near.
+    pub(crate) fn range(&self, new: &[u32], base: &[u32], old: &Heads) -> Range {
+        // Where commits claim to be their own ancestors there is no order, and the walk goes to the end.
+        let exhaustive = new.iter().any(|node| self.facts.graph.is_cyclic(*node));
+        let mut walk = Walk::new(self);
+        for node in new {
+            walk.paint(*node, NEW);
+        }
+        for node in base {
+            walk.paint(*node, OLD);
+        }
+        let mut old = old.sorted.iter().rev().peekable();
+        while walk.only_new > 0 || (exhaustive && !walk.queue.is_empty()) {
+            while let Some((_, node)) = old
+                .next_if(|head| exhaustive || walk.queue.peek().is_none_or(|top| head.0 >= top.0))
+            {
+                walk.paint(*node, OLD);
+            }
+            walk.step();
+        }
+        walk.finish()
+    }
+
+    /// Whether `head` is `commit` or descends from it. `dead` keeps nodes that do not, for the next head.
+    pub(crate) fn reaches(&self, head: u32, commit: u32, dead: &mut NodeMap<()>) -> bool {
+        let graph = &self.facts.graph;
+        let floor = match graph.is_cyclic(commit) {
+            true => i64::MIN,
+            false => graph.at(commit).order,
+        };
+        if graph.at(head).repository != graph.at(commit).repository {
+            return false;
+        }
+        let mut seen: NodeMap<()> = NodeMap::default();
+        let mut open = vec![head];
+        while let Some(node) = open.pop() {
+            if node == commit {
+                return true;
+            }
+            let outside = graph.at(node).order < floor || dead.contains_key(&node);
+            if !outside && seen.insert(node, ()).is_none() {
+                // The first parent last: it is opened first, and leads along the branch that was merged into.
+                open.extend(self.parents(node).iter().rev());
+            }
+        }
+        dead.extend(seen);
+        false
+    }
+
+    /// All descendants of a commit, itself included, unless they are more than `limit`.
+    pub(crate) fn descendants(&self, commit: u32, limit: usize) -> Option<NodeMap<()>> {
+        let mut seen: NodeMap<()> = NodeMap::default();
+        seen.insert(commit, ());
+        let mut open = vec![commit];
+        while let Some(node) = open.pop() {
+            if seen.len() > limit {
+                return None;
+            }
+            for child in self.children(node) {
+                if seen.insert(child, ()).is_none() {
+                    open.push(child);
+                }
+            }
+        }
+        Some(seen)
+    }
+}
+
+struct Walk<'a> {
+    known: &'a Known<'a>,
+    colours: NodeMap<u8>,
+    queue: BinaryHeap<(i64, u32)>,
+    /// Queued nodes that only the new side has reached so far.
+    only_new: usize,
+    found: Vec<u32>,
+    related: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(known: &'a Known<'a>) -> Self {
+        Self {
+            known,
+            colours: NodeMap::default(),
+            queue: BinaryHeap::new(),
+            only_new: 0,
+            found: Vec::new(),
+            related: false,
+        }
+    }
+
+    fn paint(&mut self, node: u32, colours: u8) {
+        let entry = self.colours.entry(node).or_default();
+        let before = *entry;
+        let after = before | colours;
+        if after == before {
+            return;
+        }
+        *entry = after | QUEUED;
+        if before & QUEUED == 0 {
+            self.queue
+                .push((self.known.facts.graph.at(node).order, node));
+        } else if before & COLOURS == NEW {
+            self.only_new -= 1;
+        }
+        if after & COLOURS == NEW {
+            self.only_new += 1;
+        }
+        self.related |= after & COLOURS == COLOURS;
+    }
+
+    fn step(&mut self) {
+        let Some((_, node)) = self.queue.pop() else {
+            return;
+        };
+        let entry = self.colours.entry(node).or_default();
+        *entry &= COLOURS;
+        let colours = *entry;
+        if colours == NEW {
+            self.only_new -= 1;
+            self.found.push(node);
+        }
+        for parent in self.known.parents(node) {
+            self.paint(*parent, colours);
+        }
+    }
+
+    fn finish(self) -> Range {
+        // In a cyclic repository a node may be painted again after it was found.
+        let mut commits = self.found;
+        commits.retain(|node| self.colours.get(node) == Some(&NEW));
+        let known = self.known;
+        Range {
+            complete: commits.iter().all(|node| known.commit(*node).is_some()),
+            commits,
+            related: self.related,
+        }
+    }
+}
