@@ -1,8 +1,8 @@
 //! The journal: the plain, append-only file format that keeps the promise (LEDGER J1 to J5). It is the truth, the backup,
 //! what is exported, and what a verifier reads; `README.md` describes its bytes.
 //!
-//! Reading order: [`append`] (writing), [`frame`] and [`segment`] (the bytes), [`recover`] (starting), [`scan`] (what both
-//! readings share), [`read`] (looking without touching).
+//! Reading order: [`append`] (writing), [`frame`] and [`segment`] (the bytes), [`recover`] (starting), [`scan`] and [`walk`] (what
+//! both readings share), [`read`] (looking without touching).
 
 mod append;
 mod frame;
@@ -10,6 +10,7 @@ mod read;
 mod recover;
 mod scan;
 mod segment;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -17,9 +18,13 @@ mod tests;
 use std::path::PathBuf;
 
 pub use append::Journal;
+pub(crate) use frame::{
+    Encoder, HEADER_BYTES as FRAME_HEADER_BYTES, at as frame_at, open as open_frame, whole_bytes,
+};
 pub use frame::{FRAME_BYTES_MAX, FRAME_RAW_BYTES_MAX};
 pub use read::{Summary, read};
 pub use segment::ledger_id;
+pub(crate) use walk::walk;
 
 use crate::record::{Hash, Record, Tip};
 

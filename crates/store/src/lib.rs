@@ -7,6 +7,7 @@
 
 mod codec;
 mod directory;
+pub mod export;
 pub mod fault;
 pub mod journal;
 pub mod place;

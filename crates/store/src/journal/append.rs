@@ -51,14 +51,24 @@ impl Journal {
             "a group commit goes on right after the journal's tip"
         );
         self.check()?;
-        match self.write(records, leaves) {
-            Err(fault @ Fault::TooLarge { .. }) => Err(fault),
-            Err(fault) => {
-                self.stopped = Some(text(&fault));
-                Err(fault)
-            }
-            Ok(()) => Ok(self.tip.clone()),
-        }
+        self.write(records, leaves)
+            .and_then(|tip| {
+                self.sync()?;
+                self.tip = tip;
+                Ok(self.tip.clone())
+            })
+            .inspect_err(|fault| self.stop(fault))
+    }
+
+    /// Writes one group commit that is durable only after [`Journal::finish`]: for a journal that nobody relies on yet.
+    pub(crate) fn load(&mut self, records: &[Record], leaves: &[Hash]) -> Result<(), Fault> {
+        self.tip = self.write(records, leaves)?;
+        Ok(())
+    }
+
+    /// Makes everything loaded durable.
+    pub(crate) fn finish(&self) -> Result<(), Fault> {
+        self.sync()
     }
 
     /// Goes on after an error: what lies behind the last durable frame is left behind, and writing goes on in a new
@@ -97,7 +107,7 @@ impl Journal {
         self.check()?;
         check_ledger_id(ledger_id)?;
         self.begin(Reason::Renamed, self.options.segment_bytes, ledger_id)
-            .inspect_err(|fault| self.stopped = Some(text(fault)))
+            .inspect_err(|fault| self.stop(fault))
     }
 
     /// End of the last durable frame.
@@ -119,7 +129,15 @@ impl Journal {
         }
     }
 
-    fn write(&mut self, records: &[Record], leaves: &[Hash]) -> Result<(), Fault> {
+    /// Notes that what lies behind the tip is unknown; a commit that was refused unwritten changes nothing.
+    fn stop(&mut self, fault: &Fault) {
+        if !matches!(fault, Fault::TooLarge { .. }) {
+            self.stopped = Some(text(fault));
+        }
+    }
+
+    /// Writes one frame behind the tip, in the next segment where this one is full, and says where it ends.
+    fn write(&mut self, records: &[Record], leaves: &[Hash]) -> Result<Tip, Fault> {
         let Self {
             encoder,
             segment,
@@ -136,13 +154,18 @@ impl Journal {
         let (frame_header, frame) = self.encoder.sealed(header.mark);
         file.write_all_at(frame, self.tip.offset)
             .map_err(Fault::io("write", path))?;
-        file.sync_data().map_err(Fault::io("sync", path))?;
-        self.tip = frame_header.tip(header.number, scan::offset(&self.tip));
-        Ok(())
+        Ok(frame_header.tip(header.number, scan::offset(&self.tip)))
     }
 
-    /// Begins the next segment, with room for a frame that needs so many bytes.
+    fn sync(&self) -> Result<(), Fault> {
+        let Segment { path, file, .. } = &self.segment;
+        file.sync_data().map_err(Fault::io("sync", path))
+    }
+
+    /// Begins the next segment, with room for a frame that needs so many bytes. What was loaded is durable before it is
+    /// sealed.
     fn rotate(&mut self, needed: u64) -> Result<(), Fault> {
+        self.sync()?;
         let ledger_id = self.segment.header.ledger_id.clone();
         self.begin(
             Reason::Full,

@@ -124,6 +124,11 @@ pub(crate) fn at(segment: &[u8], offset: usize, mark: [u8; 8]) -> Option<(Header
     (crc == u32_at(head, CRC_AT)).then_some((header, body))
 }
 
+/// Bytes of the frame that a header announces, if it can be one; for reading one frame after another.
+pub(crate) fn whole_bytes(header: &[u8; HEADER_BYTES], mark: [u8; 8]) -> Option<usize> {
+    Header::parse(header, mark).map(|header| header.frame_bytes())
+}
+
 /// The first whole frame that begins in `range`. Frames begin at any byte, and only they begin with the mark.
 pub(crate) fn find(segment: &[u8], range: Range<usize>, mark: [u8; 8]) -> Option<(usize, Header)> {
     let mut offset = range.start;

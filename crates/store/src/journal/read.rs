@@ -3,9 +3,10 @@ use std::path::Path;
 
 use super::{
     Frame, frame,
-    recover::{NOT_THE_BEGINNING, beginning, missing_segment},
+    recover::missing_segment,
     scan,
     segment::{self, Segment},
+    walk::{NOT_THE_BEGINNING, beginning},
 };
 use crate::{
     fault::{Damage, Fault},

@@ -7,14 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use waybill_core::Time;
-
 use super::{
     Frame, Journal, Options, Recovery, TornTail,
     append::check_ledger_id,
     frame::Encoder,
     scan::{self, End},
     segment::{self, Reason, Segment},
+    walk::{beginning, not_of_this_journal, walk},
 };
 use crate::{
     directory,
@@ -64,7 +63,7 @@ impl Journal {
             recovery.records += frame.records.len() as u64;
             visit(frame)
         };
-        walk(dir, from, (last, &end.tip), pure, &mut counted)?;
+        walk(dir, from, &end.tip, pure, &mut counted)?;
 
         let torn = end.tail?;
         refuse_short(&segment, &end.tip, known_position)?;
@@ -85,7 +84,8 @@ impl Journal {
         Ok((journal, recovery))
     }
 
-    fn begin_first(
+    /// Begins a journal in a directory that has none.
+    pub(crate) fn begin_first(
         dir: &Path,
         ledger_id: &str,
         options: &Options,
@@ -109,20 +109,6 @@ impl Journal {
             encoder: Encoder::default(),
         };
         Ok((journal, Recovery::default()))
-    }
-}
-
-/// What is wrong with a first segment that goes on from another.
-pub(super) const NOT_THE_BEGINNING: &str = "the first segment does not begin at the beginning";
-
-/// What the first segment's header names as the end before it.
-pub(super) fn beginning() -> Tip {
-    Tip {
-        position: 0,
-        record_time: Time::default(),
-        chain: [0; 32],
-        segment: 0,
-        offset: 0,
     }
 }
 
@@ -211,58 +197,6 @@ fn settle(dir: &Path, segment: &Segment, bytes: &[u8], end: &End) -> Result<(), 
         .file
         .sync_data()
         .map_err(Fault::io("sync", &segment.path))
-}
-
-/// Hands on, checked, every frame from `from` to the end in segment `last`.
-fn walk(
-    dir: &Path,
-    from: Option<&Tip>,
-    last: (u32, &Tip),
-    pure: &Pure,
-    visit: &mut dyn FnMut(Frame) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let (last, end) = last;
-    let mut bytes = Vec::new();
-    let from = from.filter(|tip| tip.position > 0);
-    let first = from.map_or(1, |tip| tip.segment);
-    if let Some(tip) = from.filter(|tip| !(1..=last).contains(&tip.segment)) {
-        return Err(not_of_this_journal(tip));
-    }
-    let mut segment = Segment::open(dir, first, false, from.map_or(1, |tip| tip.position + 1))?;
-    segment.read(&mut bytes)?;
-    let mut tip = start(from, &segment, &bytes)?;
-    while segment.header.number < last {
-        let next = Segment::open(dir, segment.header.number + 1, false, tip.position + 1)?;
-        if let Some(from) =
-            from.filter(|from| **from == tip && next.header.base.offset < tip.offset)
-        {
-            return Err(not_of_this_journal(from));
-        }
-        tip = scan::visit(&segment, &bytes, tip, &next.header.base, pure, visit)?;
-        scan::continues(&segment, &bytes, &tip, &next)?;
-        tip = next.header.start();
-        segment = next;
-        segment.read(&mut bytes)?;
-    }
-    scan::visit(&segment, &bytes, tip, end, pure, visit).map(drop)
-}
-
-fn start(from: Option<&Tip>, segment: &Segment, bytes: &[u8]) -> Result<Tip, Fault> {
-    match from {
-        Some(tip) if scan::ends_at(segment, bytes, tip) => Ok(tip.clone()),
-        Some(tip) => Err(not_of_this_journal(tip)),
-        None if segment.header.base == beginning() => Ok(segment.header.start()),
-        None => Err(segment.damage(0, 1, None, NOT_THE_BEGINNING).into()),
-    }
-}
-
-fn not_of_this_journal(tip: &Tip) -> Fault {
-    Fault::Suspect {
-        why: format!(
-            "no frame of this journal ends at position {} in segment {} at offset {} with the chain it names",
-            tip.position, tip.segment, tip.offset
-        ),
-    }
 }
 
 /// Keeps a copy of a torn tail, then zeroes it; each step is durable before the next.

@@ -422,13 +422,7 @@ fn golden_v1() {
     let again = tempfile::tempdir().unwrap();
     let header = segment::Header {
         mark: *b"mark-v1.",
-        ..segment::Header::new(
-            Reason::Full,
-            1,
-            SMALL.segment_bytes,
-            recover::beginning(),
-            ID,
-        )
+        ..segment::Header::new(Reason::Full, 1, SMALL.segment_bytes, walk::beginning(), ID)
     };
     let segment = Segment::create(again.path(), header).unwrap();
     let mut journal = Journal {
