@@ -66,9 +66,11 @@ fn kinds(descriptors: &FileDescriptorSet) -> String {
     {
         let name = family.name();
         let message_name = family.type_name().rsplit('.').next().unwrap_or_default();
+        let snake_name = snake(message_name);
+        let kind_family = snake_name.strip_suffix("_event").unwrap_or(&snake_name);
         let mut inner = String::new();
         for predicate in &message(descriptors, message_name).field {
-            let kind = format!("{name}.{}", predicate.name());
+            let kind = format!("{kind_family}.{}", predicate.name());
             writeln!(list, "    {kind:?},").expect("a String takes all");
             write!(inner, "E::{}(_) => {kind:?}, ", camel(predicate.name()))
                 .expect("a String takes all");
@@ -79,7 +81,7 @@ fn kinds(descriptors: &FileDescriptorSet) -> String {
             arms,
             "        P::{}(family) => {{ use crate::pb::{}::Event as E; family.event.as_ref().map(|e| match e {{ {inner}}}) }}",
             camel(name),
-            snake(message_name),
+            snake_name,
         )
         .expect("a String takes all");
     }
@@ -90,9 +92,9 @@ fn kinds(descriptors: &FileDescriptorSet) -> String {
          #[must_use]\n\
          pub fn kind_of(payload: &crate::pb::event::Payload) -> Option<&'static str> {{\n    \
          use crate::pb::event::Payload as P;\n    match payload {{\n{arms}    }}\n}}\n\n\
-         /// The family of a payload.\n\
+         /// The field of `Event` that a payload stands in: its family, but `environment_event`.\n\
          #[must_use]\n\
-         pub fn family_of(payload: &crate::pb::event::Payload) -> &'static str {{\n    \
+         pub fn field_of(payload: &crate::pb::event::Payload) -> &'static str {{\n    \
          use crate::pb::event::Payload as P;\n    match payload {{\n{families}    }}\n}}\n"
     )
 }

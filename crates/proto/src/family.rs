@@ -4,12 +4,14 @@ pub(crate) mod change;
 pub(crate) mod commit;
 pub(crate) mod delivery;
 pub(crate) mod deployment;
+pub(crate) mod described;
 pub(crate) mod flag;
 pub(crate) mod incident;
 pub(crate) mod ledger;
 pub(crate) mod link;
 pub(crate) mod metric;
 pub(crate) mod repository;
+pub(crate) mod table;
 
 use waybill_core::{
     Entity, Refusal, Time,

@@ -223,14 +223,6 @@ pub(crate) fn digest_if_any(value: &[u8], field: &str) -> Result<(), Refusal> {
     .map(|_| ())
 }
 
-/// SHA-256 as 32 bytes that must be there.
-pub(crate) fn digest(value: &[u8], field: &str) -> Result<(), Refusal> {
-    if value.is_empty() {
-        return Err(missing(field));
-    }
-    digest_if_any(value, field)
-}
-
 /// An artifact that must be there, by its id, its digest or both.
 pub(crate) fn artifact(
     value: Option<&pb::ArtifactRef>,
@@ -282,26 +274,13 @@ pub(crate) fn run(value: Option<&pb::RunRef>) -> Result<Run<'_>, Refusal> {
     let run_id = name_if_any(&run.run_id, "run_id")
         .map_err(within)?
         .unwrap_or_default();
-    let job = name_if_any(&run.job, "job")
-        .map_err(within)?
-        .unwrap_or_default();
+    name_if_any(&run.job, "job").map_err(within)?;
     reference_if_any(&run.uri, "uri").map_err(within)?;
     Ok(Run {
         provider,
         run_id,
         attempt: run.attempt.max(1),
-        job,
     })
-}
-
-/// [`run`] whose `run_id` must be there.
-pub(crate) fn required_run(value: Option<&pb::RunRef>) -> Result<Run<'_>, Refusal> {
-    let run = run(value)?;
-    if run.run_id.is_empty() {
-        Err(missing("run.run_id"))
-    } else {
-        Ok(run)
-    }
 }
 
 /// A run as its system names it; empty where not said.
@@ -311,7 +290,6 @@ pub(crate) struct Run<'a> {
     pub(crate) run_id: &'a str,
     /// 1 for the first, also where nothing is said.
     pub(crate) attempt: u32,
-    pub(crate) job: &'a str,
 }
 
 /// A person, a bot or an account.

@@ -183,7 +183,10 @@ fn payload(
     };
     agrees(&event.r#type, kind)?;
     let mut about = About::new(kind, time);
-    let ours = family(payload, &mut about).map_err(|refusal| refusal.within(kind))?;
+    let ours = family(payload, &mut about).map_err(|refusal| {
+        let (_, predicate) = kind.split_once('.').unwrap_or_default();
+        refusal.within(predicate).within(kinds::field_of(payload))
+    })?;
     Ok((Kind(kind.into()), about, ours.unwrap_or(Payload::Other)))
 }
 
@@ -212,6 +215,36 @@ fn family(payload: &Wire, about: &mut About) -> Result<Option<Payload>, Refusal>
         Wire::Metric(e) => read!(e, family::metric::read),
         Wire::Link(e) => read!(e, family::link::read),
         Wire::Ledger(e) => read!(e, family::ledger::read),
+        Wire::PipelineRun(e) => family::described::read(e, "pipeline_run", about),
+        Wire::TaskRun(e) => family::described::read(e, "task_run", about),
+        Wire::Check(e) => family::described::read(e, "check", about),
+        Wire::TestSuiteRun(e) => family::described::read(e, "test_suite_run", about),
+        Wire::TestCaseRun(e) => family::described::read(e, "test_case_run", about),
+        Wire::TestOutput(e) => family::described::read(e, "test_output", about),
+        Wire::EnvironmentEvent(e) => family::described::read(e, "environment", about),
+        Wire::Alert(e) => family::described::read(e, "alert", about),
+        Wire::Ticket(e) => family::described::read(e, "ticket", about),
+        Wire::Slo(e) => family::described::read(e, "slo", about),
+        Wire::Budget(e) => family::described::read(e, "budget", about),
+        Wire::Component(e) => family::described::read(e, "component", about),
+        Wire::Ownership(e) => family::described::read(e, "ownership", about),
+        Wire::Dependency(e) => family::described::read(e, "dependency", about),
+        Wire::Contract(e) => family::described::read(e, "contract", about),
+        Wire::Policy(e) => family::described::read(e, "policy", about),
+        Wire::Gate(e) => family::described::read(e, "gate", about),
+        Wire::Approval(e) => family::described::read(e, "approval", about),
+        Wire::Exemption(e) => family::described::read(e, "exemption", about),
+        Wire::Freeze(e) => family::described::read(e, "freeze", about),
+        Wire::Maintenance(e) => family::described::read(e, "maintenance", about),
+        Wire::Review(e) => family::described::read(e, "review", about),
+        Wire::Action(e) => family::described::read(e, "action", about),
+        Wire::Team(e) => family::described::read(e, "team", about),
+        Wire::Organisation(e) => family::described::read(e, "organisation", about),
+        Wire::Definition(e) => family::described::read(e, "definition", about),
+        Wire::Stage(e) => family::described::read(e, "stage", about),
+        Wire::Journey(e) => family::described::read(e, "journey", about),
+        Wire::FailureState(e) => family::described::read(e, "failure_state", about),
+        Wire::Rollback(e) => family::described::read(e, "rollback", about),
     }
 }
 
@@ -243,7 +276,7 @@ fn unknown_kind(event: &pb::Event, bytes: &[u8]) -> Result<Kind, Refusal> {
     if let Some(kind) = amending_kind(event.record_kind) {
         return Ok(Kind(kind.into()));
     }
-    match (number, event.payload.as_ref().map(kinds::family_of)) {
+    match (number, event.payload.as_ref().map(kinds::field_of)) {
         (Some(_), Some(family)) => Ok(Kind(family.into())),
         (Some(number), None) => Ok(Kind(format!("unknown.{number}").into())),
         (None, family) => Err(field::missing(family.unwrap_or("payload"))

@@ -91,6 +91,10 @@ pub struct TailEventsResponse {
 }
 
 /// What a tail says.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all of them are events, and each lives for one send"
+)]
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum TailMessage {
     /// An event.

@@ -166,12 +166,7 @@ fn release_info(
         .entities
         .named(EntityKind::Service, service, "service")?;
     field::reference_if_any(&info.uri, "uri")?;
-    field::each(&info.intents, "intents", |intent| {
-        field::name(&intent.metric, "metric")?;
-        field::not_negative(intent.ratio, "ratio")?;
-        field::reference_if_any(&intent.ticket_uri, "ticket_uri")?;
-        field::time_if_any(intent.due_time.as_ref(), "due_time")
-    })?;
+    field::each(&info.intents, "intents", super::described::intent)?;
     Ok(Release {
         service: service.into(),
         version: version.into(),
