@@ -6,12 +6,14 @@
 //! [`place`] (lock, ids, keys, head file, disk space), [`side_log`] (refusals), [`export`] (one file to carry away).
 
 mod codec;
+pub mod database;
 mod directory;
 pub mod export;
 pub mod fault;
 pub mod journal;
 pub mod place;
 pub mod record;
+pub mod seen;
 pub mod side_log;
 
 pub use fault::{Damage, Fault};
