@@ -16,7 +16,9 @@ pub(crate) fn create(path: &Path, mode: u32) -> Result<(), Fault> {
     let parent = parent(path);
     if path.is_dir() {
         return match sync(parent) {
-            Err(Fault::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Err(Fault::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(())
+            }
             result => result,
         };
     }
@@ -24,14 +26,18 @@ pub(crate) fn create(path: &Path, mode: u32) -> Result<(), Fault> {
         create(parent, mode)?;
     }
     match DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Fault::io("create", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Fault::io("create", path)(error))
+        }
         _ => sync(parent),
     }
 }
 
 /// Makes a directory's entries durable.
 pub(crate) fn sync(path: &Path) -> Result<(), Fault> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(Fault::io("sync", path))
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(Fault::io("sync", path))
 }
 
 /// The directory that a path's entry is in.
