@@ -1,1 +1,30 @@
-//! To be written.
+//! gRPC, JSON and HTTP on one port, over a [`waybill_ledger::Ledger`].
+//!
+//! Refuses to know: files, the store, the clock of events. A handler converts at the door, asks the ledger, and
+//! answers; it decides nothing. Reading order: [`settings`] (address and limits), [`serve`] (the port, and its end),
+//! `call` (around every call), `json_door` and `json_emit` (the same in JSON), the services `emit_service`,
+//! `ledger_service` with `tail`, and `questions` with `zone`, `words` (wire words and ours), [`status`] (what goes wrong), and
+//! `pages`, `health` and `metrics` for those who watch.
+
+mod call;
+mod contract;
+mod drain;
+mod emit_service;
+mod health;
+mod json_door;
+mod json_emit;
+mod ledger_service;
+mod metrics;
+mod page_token;
+mod pages;
+mod questions;
+pub mod serve;
+pub mod settings;
+mod shared;
+pub mod status;
+mod tail;
+mod words;
+mod zone;
+
+pub use serve::{Error, serve};
+pub use settings::{Limits, NotLoopback, Settings, check_listen};

@@ -1,0 +1,255 @@
+//! The port: builds the router, accepts connections within their limit, and stops in good order.
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{Router, middleware};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tonic::service::Routes;
+use waybill_ledger::Ledger;
+use waybill_proto::{
+    FILE_DESCRIPTOR_SET,
+    server::{
+        delivery_service_server::DeliveryServiceServer, emit_service_server::EmitServiceServer,
+        ledger_service_server::LedgerServiceServer, trace_service_server::TraceServiceServer,
+    },
+};
+
+use crate::{
+    call,
+    contract::Contract,
+    drain,
+    emit_service::Emits,
+    health, json_door,
+    ledger_service::Reads,
+    metrics::Metrics,
+    pages,
+    questions::Questions,
+    settings::{Limits, NotLoopback, Settings, check_listen},
+    shared::Shared,
+};
+
+/// The first bytes of HTTP/2 with prior knowledge (RFC 9113, 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The smallest buffer that hyper takes for HTTP/1.
+const HTTP1_BUFFER_MIN: usize = 8192;
+/// What a client may send ahead of our reading, on one stream and on one connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
+/// How long to wait where the system has no room for another connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How often a connection that began the preface and stopped is looked at.
+const PREFACE_AGAIN: Duration = Duration::from_millis(20);
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address may not be served.
+    #[error(transparent)]
+    NotLoopback(#[from] NotLoopback),
+    /// The listener has no address.
+    #[error("cannot read the listener's address")]
+    Listener(#[source] io::Error),
+    /// The binary was built from descriptors that do not fit together.
+    #[error("cannot read the contract that this binary carries")]
+    Contract(#[from] prost_reflect::DescriptorError),
+    /// As `Contract`, said by reflection.
+    #[error("cannot build reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves a ledger on a listener until `shutdown` ends; then finishes what is under way, for at most
+/// [`Settings::drain_max`], and returns. The ledger stays open: closing it is the caller's.
+///
+/// # Errors
+/// [`Error::NotLoopback`] for an address that check_listen refuses; the others say that the binary or the listener is
+/// broken. A connection's failure is never an error of the server.
+pub async fn serve(
+    ledger: Ledger,
+    settings: Settings,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    check_listen(listener.local_addr().map_err(Error::Listener)?)?;
+    let (begin, drain) = drain::drain();
+    let shared = Shared::new(ledger, settings.limits, Contract::load()?, drain);
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    health::tell(&reporter, &shared).await;
+    let app = router(&shared, health_service)?;
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(health::watch(reporter, shared.clone()));
+    tokio::select! {
+        () = accept(&listener, &shared, &app, &mut tasks) => {}
+        () = shutdown => {}
+    }
+    tracing::info!(
+        connections = tasks.len().saturating_sub(1),
+        "stopping: calls in flight may finish"
+    );
+    begin.begin();
+    drop(listener);
+    let done = async { while tasks.join_next().await.is_some() {} };
+    if timeout(settings.drain_max, done).await.is_err() {
+        tracing::warn!(
+            connections = tasks.len(),
+            "calls still in flight are cut off"
+        );
+        tasks.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Everything that is served, in the order that a request meets it: JSON becomes gRPC, a call is watched, a service
+/// answers.
+fn router<H>(
+    shared: &Shared,
+    health: tonic_health::pb::health_server::HealthServer<H>,
+) -> Result<Router, Error>
+where
+    H: tonic_health::pb::health_server::Health,
+{
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let bytes = shared.limits.message_bytes;
+    let questions = Questions(shared.clone());
+    let services =
+        Routes::new(EmitServiceServer::new(Emits(shared.clone())).max_decoding_message_size(bytes))
+            .add_service(
+                LedgerServiceServer::new(Reads(shared.clone())).max_decoding_message_size(bytes),
+            )
+            .add_service(
+                TraceServiceServer::new(questions.clone()).max_decoding_message_size(bytes),
+            )
+            .add_service(DeliveryServiceServer::new(questions).max_decoding_message_size(bytes))
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(health)
+            .prepare();
+    Ok(
+        pages::pages(services.into_axum_router().reset_fallback(), shared)
+            .layer(middleware::from_fn_with_state(shared.clone(), call::around))
+            .layer(middleware::from_fn_with_state(
+                shared.clone(),
+                json_door::around,
+            )),
+    )
+}
+
+/// Takes connections, each with a permit; without one left, new ones wait in the kernel.
+async fn accept(listener: &TcpListener, shared: &Shared, app: &Router, tasks: &mut JoinSet<()>) {
+    let permits = Arc::new(Semaphore::new(shared.limits.connections));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else {
+            return;
+        };
+        while tasks.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tasks.spawn(connection(stream, shared.clone(), app.clone(), permit));
+            }
+            Err(error) => {
+                // Out of file descriptors, or the peer was gone already: neither ends the server.
+                tracing::warn!(%error, "a connection was not accepted");
+                sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Shared, app: Router, permit: OwnedSemaphorePermit) {
+    let _counted = Counted::new(&shared);
+    let _permit = permit;
+    drop(stream.set_nodelay(true));
+    let began = tokio::select! {
+        began = timeout(shared.limits.send_max, began(&stream)) => began.is_ok_and(|began| began.is_ok()),
+        () = shared.drain.wait() => false,
+    };
+    if !began {
+        return;
+    }
+    let builder = builder(&shared.limits);
+    let mut serving =
+        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)));
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = shared.drain.wait() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    let header_bytes = usize::try_from(limits.header_bytes)
+        .unwrap_or(usize::MAX)
+        .max(HTTP1_BUFFER_MIN);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.send_max)
+        .max_buf_size(header_bytes);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout)
+        .max_concurrent_streams(limits.streams_per_connection)
+        .max_header_list_size(limits.header_bytes)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    builder
+}
+
+/// Keeps the number of open connections.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(shared: &Shared) -> Self {
+        shared.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Self(shared.metrics.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits until a client has said which protocol it speaks; without this, silence would hold a connection for ever.
+async fn began(stream: &TcpStream) -> io::Result<()> {
+    let mut start = [0; HTTP2_PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut start).await?;
+        let seen = &start[..length];
+        if seen.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == HTTP2_PREFACE.len() || !HTTP2_PREFACE.starts_with(seen) {
+            return Ok(());
+        }
+        sleep(PREFACE_AGAIN).await;
+    }
+}

@@ -1,0 +1,391 @@
+//! What goes wrong, in the words of gRPC and HTTP. The only file that maps one to the other.
+//!
+//! A caller can do three things: mend the request (`INVALID_ARGUMENT`, `OUT_OF_RANGE`, `NOT_FOUND`, …, with the field
+//! where there is one), try again (`RESOURCE_EXHAUSTED`, `UNAVAILABLE`, with a delay where one is known), or wake
+//! someone (`INTERNAL`, `DATA_LOSS`). Every status carries `google.rpc.ErrorInfo`.
+use std::{collections::HashMap, error::Error, time::Duration};
+
+use http::StatusCode;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use waybill_core::{
+    Refusal,
+    refusal::{Code as Rule, shown},
+};
+use waybill_ledger::{ReadFailure, Rejection};
+use waybill_views::trace::Resolution;
+
+/// The domain of every `ErrorInfo.reason`.
+pub const DOMAIN: &str = "waybill.dev";
+
+/// What a caller is told to wait where nothing better is known.
+const RETRY_SOON: Duration = Duration::from_millis(200);
+/// What a caller is told to wait for something that takes its time: a rebuild, a full disk, a restart.
+const RETRY_LATER: Duration = Duration::from_secs(1);
+
+/// The request breaks a rule.
+pub(crate) fn refused(refusal: &Refusal) -> Status {
+    let code = match refusal.code {
+        Rule::Conflict => Code::AlreadyExists,
+        Rule::NotAllowed => Code::PermissionDenied,
+        _ => Code::InvalidArgument,
+    };
+    refused_as(code, refusal)
+}
+
+/// The ledger did not take the batch.
+pub(crate) fn rejected(rejection: &Rejection) -> Status {
+    match rejection {
+        Rejection::Refused(refusal) => refused(refusal),
+        Rejection::Busy { retry_after, .. } => {
+            let failure = Failure::new(Code::ResourceExhausted, "BUSY", rejection);
+            failure.retry_after(*retry_after).status()
+        }
+        Rejection::NotWriting { may_recover, .. } => {
+            let failure = Failure::new(Code::Unavailable, "NOT_WRITING", rejection)
+                .with("may_recover", may_recover);
+            if *may_recover {
+                failure.retry_after(RETRY_LATER).status()
+            } else {
+                failure.status()
+            }
+        }
+    }
+}
+
+/// A read has no answer.
+pub(crate) fn unread(failure: &ReadFailure) -> Status {
+    match failure {
+        ReadFailure::NotFound { what } => Failure::new(Code::NotFound, "NOT_FOUND", failure)
+            .with("what", what)
+            .status(),
+        // Beyond the head is not wrong for ever: the head moves (AIP-193, code OUT_OF_RANGE).
+        ReadFailure::Refused(refusal) if refusal.code == Rule::OutOfRange => {
+            refused_as(Code::OutOfRange, refusal)
+        }
+        ReadFailure::Refused(refusal) => refused(refusal),
+        ReadFailure::NotYet { wanted, have } => Failure::new(Code::Unavailable, "NOT_YET", failure)
+            .with("wanted_position", wanted)
+            .with("reached_position", have)
+            .retry_after(RETRY_SOON)
+            .status(),
+        ReadFailure::Rebuilding { done, total } => {
+            Failure::new(Code::Unavailable, "REBUILDING", failure)
+                .with("done", done)
+                .with("total", total)
+                .retry_after(RETRY_LATER)
+                .status()
+        }
+        ReadFailure::Damaged(_) => Failure::new(Code::DataLoss, "DAMAGED", chain(failure)).status(),
+        ReadFailure::Fault(_) => Failure::new(Code::Internal, "FAULT", chain(failure)).status(),
+    }
+}
+
+/// What a question is about is not known, or not one thing.
+///
+/// A resolution that was found is no failure and has no status.
+pub(crate) fn unresolved(
+    reference: &str,
+    position: u64,
+    resolution: &Resolution,
+) -> Option<Status> {
+    let reference = shown(reference);
+    let failure = match resolution {
+        Resolution::Found(_) => return None,
+        Resolution::NotFound { text, remedy } => {
+            let message = format!("ref is `{reference}`: {text}; {remedy}");
+            Failure::new(Code::NotFound, "NOT_FOUND", message).with("hint", remedy)
+        }
+        Resolution::Ambiguous { candidates, count } => {
+            let names: Vec<&str> = candidates
+                .iter()
+                .map(|candidate| candidate.entity.as_str())
+                .collect();
+            let description = format!(
+                "is `{reference}`, which is the name of {count} things: {}",
+                names.join(", ")
+            );
+            Failure::new(
+                Code::InvalidArgument,
+                "AMBIGUOUS",
+                format!("ref {description}; give the full name of one"),
+            )
+            .with("candidates", names.join("\n"))
+            .with("count", count)
+            .field("ref", &description)
+        }
+    };
+    Some(
+        failure
+            .with("ref", reference)
+            .with("position", position)
+            .status(),
+    )
+}
+
+/// The answer took longer than the caller's deadline.
+pub(crate) fn deadline_exceeded() -> Status {
+    let message = "the deadline passed before the answer was ready; what was sent may be recorded: sending it again is safe";
+    Failure::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).status()
+}
+
+/// Too many of something at once.
+pub(crate) fn too_many(what: &str, max: usize) -> Status {
+    let message = format!("busy: {max} {what} are open, which is the limit");
+    Failure::new(Code::ResourceExhausted, "BUSY", &message)
+        .with("limit", max)
+        .retry_after(RETRY_SOON)
+        .status()
+}
+
+/// The server is stopping.
+pub(crate) fn draining() -> Status {
+    let message = "the server is stopping; connect again and go on from where this ended";
+    Failure::new(Code::Unavailable, "DRAINING", message)
+        .retry_after(RETRY_LATER)
+        .status()
+}
+
+/// Nothing is served at this path.
+pub(crate) fn unimplemented(path: &str) -> Status {
+    let message = format!(
+        "`{}` is not a method of this server; reflection lists those that are",
+        shown(path)
+    );
+    Failure::new(Code::Unimplemented, "UNKNOWN_METHOD", &message).status()
+}
+
+/// Something inside broke that nothing should break.
+pub(crate) fn broken(what: &str, error: &dyn Error) -> Status {
+    Failure::new(Code::Internal, "FAULT", format!("{what}: {}", chain(error))).status()
+}
+
+/// Gives a status that a library made its reason, and the code that tells the caller what to do.
+///
+/// tonic calls a message that is too large `OUT_OF_RANGE`, and one that cannot be decoded `INTERNAL`.
+pub(crate) fn complete(status: Status) -> Status {
+    if !status.details().is_empty() {
+        return status;
+    }
+    let message = status.message();
+    let (code, reason) = match status.code() {
+        Code::OutOfRange if message.contains("message length too large") => {
+            (Code::InvalidArgument, "TOO_LARGE")
+        }
+        Code::Internal if is_undecodable(message) => (Code::InvalidArgument, "UNDECODABLE"),
+        Code::Unimplemented if message.contains("compress") => (Code::Unimplemented, "COMPRESSION"),
+        Code::Unimplemented => (Code::Unimplemented, "UNKNOWN_METHOD"),
+        Code::Cancelled => (Code::Cancelled, "CANCELLED"),
+        Code::NotFound => (Code::NotFound, "NOT_FOUND"),
+        code => (code, "TRANSPORT"),
+    };
+    let failure = Failure::new(code, reason, message);
+    if code == Code::InvalidArgument {
+        failure.field("", message).status()
+    } else {
+        failure.status()
+    }
+}
+
+/// The HTTP status of a gRPC code (google/rpc/code.proto).
+pub(crate) fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// An error and all that caused it, on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+fn refused_as(code: Code, refusal: &Refusal) -> Status {
+    let hint = if refusal.hint.is_empty() {
+        String::new()
+    } else {
+        format!("; {}", refusal.hint)
+    };
+    Failure::new(code, refusal.code.as_str(), format!("{refusal}{hint}"))
+        .with("field", &refusal.field)
+        .with("value", &refusal.value)
+        .with("rule", &refusal.rule)
+        .with("hint", &refusal.hint)
+        .field(
+            &refusal.field,
+            &format!("is `{}`, {}", refusal.value, refusal.rule),
+        )
+        .status()
+}
+
+fn is_undecodable(message: &str) -> bool {
+    [
+        "decode",
+        "Unexpected EOF",
+        "invalid compression flag",
+        "Missing request message",
+    ]
+    .iter()
+    .any(|mark| message.contains(mark))
+}
+
+/// A status while its details are put together.
+struct Failure {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    metadata: HashMap<String, String>,
+    details: ErrorDetails,
+}
+
+impl Failure {
+    fn new(code: Code, reason: &'static str, message: impl ToString) -> Self {
+        let (metadata, details) = (HashMap::new(), ErrorDetails::new());
+        Self {
+            code,
+            reason,
+            message: message.to_string(),
+            metadata,
+            details,
+        }
+    }
+
+    fn with(mut self, key: &str, value: impl ToString) -> Self {
+        let value = value.to_string();
+        if !value.is_empty() {
+            self.metadata.insert(key.to_owned(), value);
+        }
+        self
+    }
+
+    fn field(mut self, field: &str, description: &str) -> Self {
+        self.details.add_bad_request_violation(field, description);
+        self
+    }
+
+    fn retry_after(mut self, delay: Duration) -> Self {
+        self.details.set_retry_info(Some(delay));
+        self
+    }
+
+    fn status(mut self) -> Status {
+        self.details
+            .set_error_info(self.reason, DOMAIN, self.metadata);
+        Status::with_error_details(self.code, self.message, self.details)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_field_value_rule_and_hint() {
+        let refusal = Refusal::new(
+            Rule::Malformed,
+            "events[1].id",
+            "a\nb",
+            "no control characters",
+        )
+        .with_hint("escape it");
+        let status = refused(&refusal);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(
+            status.message(),
+            "events[1].id is `a\\u{a}b`, no control characters; escape it"
+        );
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("MALFORMED", DOMAIN)
+        );
+        assert_eq!(info.metadata["hint"], "escape it");
+        assert_eq!(
+            details.bad_request().unwrap().field_violations[0].field,
+            "events[1].id"
+        );
+    }
+
+    #[test]
+    fn what_can_be_tried_again_says_when() {
+        let busy = rejected(&Rejection::Busy {
+            why: "full".to_owned(),
+            retry_after: Duration::from_millis(70),
+        });
+        assert_eq!(busy.code(), Code::ResourceExhausted);
+        assert_eq!(
+            busy.get_details_retry_info().unwrap().retry_delay,
+            Some(Duration::from_millis(70))
+        );
+        let behind = unread(&ReadFailure::NotYet { wanted: 9, have: 4 });
+        assert_eq!(behind.code(), Code::Unavailable);
+        let info = behind.get_details_error_info().unwrap();
+        assert_eq!(
+            (
+                &*info.metadata["wanted_position"],
+                &*info.metadata["reached_position"]
+            ),
+            ("9", "4")
+        );
+        let closed = rejected(&Rejection::NotWriting {
+            why: "damage".to_owned(),
+            may_recover: false,
+        });
+        assert_eq!(closed.code(), Code::Unavailable);
+        assert!(closed.get_details_retry_info().is_none());
+    }
+
+    #[test]
+    fn a_status_of_the_library_gets_a_reason() {
+        for (status, code, reason) in [
+            (
+                Status::out_of_range("Error, decoded message length too large: found 9"),
+                Code::InvalidArgument,
+                "TOO_LARGE",
+            ),
+            (
+                Status::internal("failed to decode Protobuf message: x"),
+                Code::InvalidArgument,
+                "UNDECODABLE",
+            ),
+            (
+                Status::internal("Unexpected EOF decoding stream."),
+                Code::InvalidArgument,
+                "UNDECODABLE",
+            ),
+            (
+                Status::unimplemented(""),
+                Code::Unimplemented,
+                "UNKNOWN_METHOD",
+            ),
+            (
+                Status::unknown("h2 protocol error"),
+                Code::Unknown,
+                "TRANSPORT",
+            ),
+        ] {
+            let completed = complete(status);
+            assert_eq!(completed.code(), code);
+            assert_eq!(completed.get_details_error_info().unwrap().reason, reason);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The server as its callers see it: a real port, a real ledger in a directory of its own.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod drain;
+mod emit;
+mod hostile;
+mod json;
+mod kit;
+mod limits;
+mod probes;
+mod questions;
+mod reads;
+mod reflection;
+mod tail;
