@@ -142,7 +142,6 @@ impl<'a> Known<'a> {
                 let only = found.next()?;
                 found.next().is_none().then_some(only)
             }
-            Target::Subject(_) => None,
         }
     }
 

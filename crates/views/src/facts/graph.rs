@@ -205,6 +205,11 @@ impl Graph {
         &self.parents[start..start + usize::from(row.parent_count)]
     }
 
+    /// The first line of a commit's message.
+    pub(crate) fn subjects_text(&self, row: &CommitRow) -> String {
+        self.subjects.text(row.subject)
+    }
+
     /// Rows that record a node, newest arrival first.
     pub(crate) fn rows_of(&self, node: u32) -> impl Iterator<Item = &CommitRow> {
         let mut at = self.nodes[node as usize].recorded;

@@ -200,7 +200,11 @@ impl Facts {
             self.subjects.mention_subject(other, slot, Role::RollsBack);
             other
         });
-        let version = deployment.version.as_ref();
+        let version = deployment.version.as_ref().map_or(Symbol::NONE, |version| {
+            let release = self.subject(SubjectKind::Release, service, version);
+            self.subjects.mention_subject(release, slot, Role::Runs);
+            self.subjects.at(release).name
+        });
         let row = DeploymentRow {
             deployment: subject,
             lane,
@@ -208,7 +212,7 @@ impl Facts {
             artifacts: self.artifacts_named(&deployment.artifacts, slot, Role::Runs),
             previous: self.revisions(&deployment.previous_revisions, slot, Role::Previous),
             rollback_of,
-            version: version.map_or(Symbol::NONE, |version| self.symbols.intern(version)),
+            version,
             operation: deployment.operation,
             moved,
             inferred: deployment.inferred,
@@ -375,7 +379,7 @@ impl Facts {
                 self.graph.nodes[node as usize].mentions = self.subjects.prepend(head, slot, role);
             }
             Some(Target::Short(short)) => self.subjects.mention_short(short, slot, role),
-            Some(Target::Subject(_)) | None => {}
+            None => {}
         }
         named
     }

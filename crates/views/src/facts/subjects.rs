@@ -65,7 +65,7 @@ pub(crate) enum Role {
     Picks,
     /// A build made this artifact.
     Makes,
-    /// A deployment runs this artifact.
+    /// A deployment runs this artifact, or this release.
     Runs,
     /// An artifact came from this build.
     BuiltBy,
@@ -93,7 +93,6 @@ pub(crate) struct RevisionRef(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Target {
     Node(u32),
-    Subject(u32),
     Short(u32),
 }
 

@@ -1,5 +1,5 @@
 //! Which deployments succeeded, in which order, and what ran after each.
-use std::ops::Bound;
+use std::{cmp::Ordering, ops::Bound};
 
 use waybill_core::event::{Operation, Outcome};
 
@@ -8,7 +8,7 @@ use crate::facts::{
     claims::{Family, Slot, UNTIMED},
     families::{BuildRow, DeploymentMove, DeploymentRow},
     lanes::LaneKey,
-    subjects::{RevisionRef, Role, SubjectKind},
+    subjects::{RevisionRef, Role, SubjectKind, Target},
     text::Symbol,
     tight::NONE,
 };
@@ -86,6 +86,12 @@ impl<'a> Known<'a> {
             .range((start, end))
             .rev()
             .filter_map(move |key| known.run_of(key))
+    }
+
+    /// The order of a lane: by the end, then by the deployment's id.
+    pub(crate) fn run_order(&self, a: &Run, b: &Run) -> Ordering {
+        let id = |run: &Run| self.text(self.facts.subjects.at(run.deployment).name);
+        a.time.cmp(&b.time).then_with(|| id(a).cmp(&id(b)))
     }
 
     /// A deployment counts once, at its first success, however often it was run again.
@@ -253,11 +259,9 @@ impl<'a> Known<'a> {
     }
 
     pub(crate) fn repository_of(&self, revision: RevisionRef) -> Option<Symbol> {
-        use crate::facts::subjects::Target;
         match revision.target()? {
             Target::Node(node) => Some(self.facts.graph.at(node).repository),
             Target::Short(short) => Some(self.facts.subjects.short_at(short).repository),
-            Target::Subject(_) => None,
         }
     }
 }
