@@ -58,6 +58,9 @@ pub(crate) fn reference_if_any<'a>(
 
 /// A commit id of 7 to 64 lowercase hex digits.
 pub(crate) fn revision<'a>(value: &'a str, field: &str) -> Result<&'a str, Refusal> {
+    if value.is_empty() {
+        return Err(missing(field));
+    }
     let good = (7..=64).contains(&value.len()) && value.bytes().all(is_lower_hex);
     rule(
         good,
@@ -69,6 +72,9 @@ pub(crate) fn revision<'a>(value: &'a str, field: &str) -> Result<&'a str, Refus
 
 /// A commit id in full: 40 or 64 lowercase hex digits.
 pub(crate) fn full_revision<'a>(value: &'a str, field: &str) -> Result<&'a str, Refusal> {
+    if value.is_empty() {
+        return Err(missing(field));
+    }
     let good = matches!(value.len(), 40 | 64) && value.bytes().all(is_lower_hex);
     rule(
         good,

@@ -319,3 +319,47 @@ pub(crate) const ROWS: &[Row] = &[
         moment: Moment::Never,
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_lists_the_same_keys() {
+        let readme = include_str!("../../../../proto/README.md");
+        for row in ROWS {
+            let heading = format!("### `{}` (experimental)\n", row.family);
+            let section = readme
+                .split(&heading)
+                .nth(1)
+                .expect("every family has a section");
+            let key = section
+                .lines()
+                .find(|line| line.starts_with("Natural key: "))
+                .expect("and a key");
+            let parts: Vec<String> = row.key.iter().map(|part| format!("`{part}`")).collect();
+            let moment = match row.moment {
+                Moment::Never => String::new(),
+                Moment::Except(once) => format!("; then the occur time{}", but(once)),
+                Moment::Field(path, once) => {
+                    format!("; then `{path}`, or else the occur time{}", but(once))
+                }
+            };
+            assert_eq!(
+                key,
+                format!("Natural key: {}{moment}.", parts.join(", ")),
+                "{}",
+                row.family
+            );
+        }
+    }
+
+    fn but(once: &[&str]) -> String {
+        let names: Vec<String> = once.iter().map(|name| format!("`{name}`")).collect();
+        if names.is_empty() {
+            String::new()
+        } else {
+            format!(" (not {})", names.join(", "))
+        }
+    }
+}

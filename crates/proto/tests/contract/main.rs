@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod canonical;
+mod catalogue;
 mod json;
 mod parse;
 mod stories;
