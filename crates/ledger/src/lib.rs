@@ -1,1 +1,40 @@
-//! To be written.
+//! The engine: admit, append, fold, answer. A [`Ledger`] is a handle that can be cloned; behind it stand four threads.
+//!
+//! Refuses to know: gRPC, HTTP, files, the terminal. Time and randomness come in through [`Host`]. Reading order:
+//! [`words`] (what goes in and comes out), `admit` (the verdict, pure), `leaf` (leaf and index keys, pure), `open` and
+//! `launch` (start-up), `writer` (journal first), `applier` (sled), `folder` (views), `keeper` (small things once a
+//! second), [`ledger`] (the handle), `read`, `prove` and `ask` (what it answers), [`verify`], [`carry`] and [`loss`] (offline).
+
+mod admit;
+mod applier;
+mod ask;
+pub mod carry;
+mod folder;
+mod keeper;
+mod launch;
+mod leaf;
+pub mod ledger;
+mod limits;
+pub mod loss;
+mod open;
+mod own_event;
+mod prove;
+mod read;
+mod recent;
+mod shared;
+mod status;
+pub mod verify;
+pub mod words;
+mod writer;
+
+pub use admit::RULES_VERSION;
+pub use ledger::Ledger;
+pub use waybill_store::{
+    Damage, Fault, Hash, Record, Verdict,
+    database::{ProbeCommand, probe_main},
+    side_log::Entry as RefusalEntry,
+};
+pub use words::{
+    AsOf, AtLeast, Basis, Checkpoint, Config, Consistency, Emitted, Entry, Filter, Finding, Heads, Host, Inclusion, Key,
+    Page, Progress, Proven, ReadFailure, ReadOptions, Receipt, Refused, Rejection, Severity, State, Status,
+};

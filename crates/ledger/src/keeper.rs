@@ -1,0 +1,56 @@
+//! The thread that looks after the small things once a second: head file, side log, disk space (LEDGER J4, A5).
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use waybill_store::{Fault, place::Head};
+
+use crate::{
+    shared::{Shared, lock, read},
+    writer::chain,
+};
+
+/// How late the head file and the side log may be (LEDGER J4, A5).
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Looks after the small things until the ledger stops.
+pub(crate) fn run(shared: &Arc<Shared>) {
+    let mut written = 0;
+    while !shared.stopping.load(Ordering::Acquire) {
+        let guard = lock(&shared.keeper_lock);
+        drop(shared.keeper_wake.wait_timeout(guard, EVERY).unwrap_or_else(PoisonError::into_inner));
+        written = look_after(shared, written);
+    }
+}
+
+/// One round; gives back the position that the head file names now.
+pub(crate) fn look_after(shared: &Shared, written: u64) -> u64 {
+    if let Err(fault) = lock(&shared.side_log).sync() {
+        tracing::warn!(error = %chain(&fault), "the side log of refusals is not synced");
+    }
+    let durable = read(&shared.durable).clone();
+    if durable.position == written {
+        return written;
+    }
+    match write_head(shared) {
+        Ok(position) => position,
+        Err(fault) => {
+            tracing::warn!(error = %chain(&fault), "the head file is not written; a rollback may go unnoticed");
+            written
+        }
+    }
+}
+
+/// Writes the head file: where the journal is known to reach, outside the data directory.
+pub(crate) fn write_head(shared: &Shared) -> Result<u64, Fault> {
+    let durable = read(&shared.durable).clone();
+    shared.place.write_head(&Head {
+        ledger_id: shared.ledger_id.to_string(),
+        instance_id: shared.instance_id.to_string(),
+        position: durable.position,
+        root: durable.root,
+        chain: durable.chain,
+    })?;
+    Ok(durable.position)
+}

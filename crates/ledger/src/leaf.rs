@@ -1,0 +1,75 @@
+//! What a record's leaf and index keys are. Pure, and the only place that says so.
+use std::sync::OnceLock;
+
+use waybill_core::Event;
+use waybill_proto::parse;
+use waybill_store::{Hash, Keys, Pure, Record, Verdict};
+use waybill_tlog::leaf::{Leaf, commitment, headers_digest};
+
+/// The functions that the store is lent (LEDGER J, S6).
+pub(crate) const PURE: Pure = Pure { leaf: hash, index };
+
+/// The record's leaf (LEDGER P1): nothing in it needs decoding.
+pub(crate) fn leaf(record: &Record) -> Leaf {
+    Leaf {
+        epoch: record.epoch,
+        stream_sequence: record.stream_sequence,
+        record_time_nanos: record.record_time.nanos().unsigned_abs(),
+        headers_digest: headers(record),
+        salted: record.salt.is_some(),
+        commitment: commitment(record.salt.as_ref(), &record.bytes),
+    }
+}
+
+/// Hash of the record's leaf.
+pub(crate) fn hash(record: &Record) -> Hash {
+    leaf(record).hash()
+}
+
+/// Digest of subject and kept headers. Nearly every local record has neither, so that one is worked out once.
+fn headers(record: &Record) -> Hash {
+    static NONE: OnceLock<Hash> = OnceLock::new();
+    if record.subject.is_empty() && record.headers.is_empty() {
+        return *NONE.get_or_init(|| headers_digest("", &[]));
+    }
+    headers_digest(&record.subject, &record.headers)
+}
+
+/// What reads find a record by, from its bytes alone.
+pub(crate) fn index(record: &Record) -> Keys {
+    match record.verdict {
+        Verdict::Undecodable => Keys::default(),
+        _ => parse::parse(&record.bytes).map_or_else(|_| Keys::default(), |event| keys(&event)),
+    }
+}
+
+/// What reads find an event by.
+pub(crate) fn keys(event: &Event) -> Keys {
+    let mut terms = Vec::with_capacity(3 + 2 * event.entities.len());
+    terms.push(kind_term(&event.kind.0));
+    terms.push(kind_term(event.kind.family()));
+    terms.push(source_term(&event.identity.source));
+    for entity in &event.entities {
+        terms.push(entity.as_str().to_owned());
+        terms.push(plain_term(entity.last()));
+    }
+    terms.sort_unstable();
+    terms.dedup();
+    Keys { occur_time: event.occur_time, terms }
+}
+
+/// The word that finds a kind, or a whole family.
+pub(crate) fn kind_term(kind: &str) -> String {
+    format!("kind:{kind}")
+}
+
+/// The word that finds a source.
+pub(crate) fn source_term(source: &str) -> String {
+    format!("source:{source}")
+}
+
+/// The word that finds an entity by the last part of its name; ids of commits by their first seven digits.
+pub(crate) fn plain_term(last: &str) -> String {
+    let hex = last.len() >= 7 && last.bytes().all(|b| b.is_ascii_hexdigit());
+    format!("plain:{}", if hex { &last[..7] } else { last })
+}

@@ -1,0 +1,284 @@
+//! Start-up: what is on disk, what can be believed, what is rebuilt (LEDGER J3 to J6, S2).
+use std::sync::Arc;
+
+use waybill_store::{
+    Damage, Fault, Keys, Tip,
+    database::{self, Database, Meta, Step},
+    journal::{self, Frame, Journal, Recovery},
+    place::{self, Head, Place},
+    seen::{self, Seen},
+};
+use waybill_tlog::Frontier;
+
+use crate::{
+    leaf, limits,
+    shared::Writing,
+    words::{Config, Finding, Progress, Severity},
+    writer::chain,
+};
+
+/// What start-up found: everything a ledger runs on.
+pub(crate) struct Found {
+    pub(crate) place: Place,
+    pub(crate) database: Database,
+    pub(crate) tree: Frontier,
+    pub(crate) seen: Seen,
+    /// `None` when the journal is damaged: then nothing is written.
+    pub(crate) journal: Option<Journal>,
+    /// The end of what is durable and whole.
+    pub(crate) tip: Option<Tip>,
+    pub(crate) writing: Writing,
+    pub(crate) findings: Vec<Finding>,
+    /// The head of the tree that this one goes on from after a loss that was accepted (LEDGER J4).
+    pub(crate) lost: Option<Head>,
+}
+
+/// Reads what is on disk, brings the database up to the journal, and says what can be believed.
+pub(crate) fn find(config: &Config, place: Place, progress: &mut dyn FnMut(Progress)) -> Result<Found, Fault> {
+    let head = place.read_head()?;
+    // A head of another id is from before a loss that was accepted: it knows of positions that are gone for good.
+    let (head, lost) = match head {
+        Some(head) if head.ledger_id != place.ledger_id() => (None, Some(head)),
+        head => (head, None),
+    };
+    find_from(config, place, head, lost, progress)
+}
+
+fn find_from(
+    config: &Config,
+    place: Place,
+    head: Option<Head>,
+    lost: Option<Head>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Found, Fault> {
+    let mut findings = Vec::new();
+    let (database, meta) = open_database(config, &place, &mut findings)?;
+    let known = head.as_ref().map_or(0, |head| head.position);
+    let mut catch_up = CatchUp::new(config, &place, database, meta.as_ref(), known)?;
+    let mut recovered = catch_up.run(meta.as_ref().map(|meta| &meta.tip), progress);
+    if let (Err(Fault::Suspect { why }), Some(_)) = (&recovered, &meta) {
+        findings.push(rebuilt(why));
+        let database = fresh_database(config, &place)?;
+        catch_up = CatchUp::new(config, &place, database, None, known)?;
+        recovered = catch_up.run(None, progress);
+    }
+    let mut writing = Writing::Open;
+    let journal = match recovered {
+        Ok((journal, recovery)) => {
+            findings.extend(recovery.torn.as_ref().map(torn));
+            Some(journal)
+        }
+        Err(Fault::Damage(damage)) => {
+            findings.push(damaged(&damage));
+            writing = Writing::Closed(damage.to_string());
+            catch_up.read_what_is_whole(progress)?;
+            None
+        }
+        Err(fault) => return Err(fault),
+    };
+    let CatchUp { database, tree, seen, tip, .. } = catch_up;
+    let found = Found { place, database, tree, seen, journal, tip, writing, findings, lost };
+    Ok(check_head(found, head.as_ref()))
+}
+
+/// Compares the journal with the head file, which may know of more (LEDGER J4).
+fn check_head(mut found: Found, head: Option<&Head>) -> Found {
+    let reached = found.tip.as_ref().map_or(0, |tip| tip.position);
+    let Some(head) = head else {
+        if reached > 0 && found.lost.is_none() {
+            found.findings.push(Finding {
+                severity: Severity::Warn,
+                code: "rollback_unchecked",
+                text: "there is no head file, so it could not be checked whether this is an older copy".to_owned(),
+                remedy: "keep the state directory with the ledger; a new head file is written now".to_owned(),
+            });
+        }
+        return found;
+    };
+    let why = if reached < head.position {
+        Some(format!("the journal ends at position {reached} and the head file knows position {}", head.position))
+    } else {
+        differs(&found, head)
+    };
+    if let Some(why) = why {
+        found.findings.push(Finding {
+            severity: Severity::Fail,
+            code: "journal_behind_head",
+            text: why.clone(),
+            remedy: format!(
+                "put the missing tail back (a copy or an export), or accept the loss: `waybill ledger accept-loss --yes {}`",
+                hex(&head.root)
+            ),
+        });
+        found.writing = Writing::Closed(why);
+    }
+    found
+}
+
+/// Why the journal is not the one that the head file saw, if it is not.
+fn differs(found: &Found, head: &Head) -> Option<String> {
+    if head.position == 0 {
+        return None;
+    }
+    let node = |level, index| found.database.node(level, index, waybill_tlog::node_hash);
+    match waybill_tlog::root_at(head.position, node) {
+        Ok(root) if root == head.root => None,
+        Ok(root) => Some(format!(
+            "at position {} the journal has root {} and the head file {}",
+            head.position,
+            hex(&root),
+            hex(&head.root)
+        )),
+        Err(fault) => Some(format!("the root at position {} cannot be worked out: {}", head.position, chain(&fault))),
+    }
+}
+
+fn open_database(config: &Config, place: &Place, findings: &mut Vec<Finding>) -> Result<(Database, Option<Meta>), Fault> {
+    let options = database_options(config);
+    match Database::open(&place.database_dir(), &options, place::boot_id().as_deref()) {
+        Ok(opened) => match opened.meta {
+            Some(meta) if meta.ledger_id != place.ledger_id() => {
+                findings.push(rebuilt("it belongs to another ledger"));
+                drop(opened.database);
+                Ok((fresh_database(config, place)?, None))
+            }
+            meta => Ok((opened.database, meta)),
+        },
+        Err(Fault::Suspect { why }) => {
+            findings.push(rebuilt(&why));
+            Ok((fresh_database(config, place)?, None))
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Moves a database that cannot be believed aside and starts an empty one.
+fn fresh_database(config: &Config, place: &Place) -> Result<Database, Fault> {
+    Database::move_aside(&place.database_dir())?;
+    Ok(Database::open(&place.database_dir(), &database_options(config), place::boot_id().as_deref())?.database)
+}
+
+pub(crate) fn database_options(config: &Config) -> database::Options {
+    database::Options { cache_bytes: config.cache_bytes, probe: config.probe.clone(), ..database::Options::default() }
+}
+
+/// Brings sled, the tree and the identities up to the end of the journal.
+struct CatchUp<'a> {
+    config: &'a Config,
+    place: &'a Place,
+    known: u64,
+    database: Database,
+    tree: Frontier,
+    seen: Seen,
+    tip: Option<Tip>,
+    pending: Pending,
+}
+
+/// Frames on their way into one step of sled.
+#[derive(Default)]
+struct Pending {
+    records: Vec<Arc<waybill_store::Record>>,
+    leaves: Vec<waybill_store::Hash>,
+    nodes: Vec<(u8, u64, waybill_store::Hash)>,
+    keys: Vec<Keys>,
+}
+
+impl<'a> CatchUp<'a> {
+    fn new(config: &'a Config, place: &'a Place, database: Database, meta: Option<&Meta>, known: u64) -> Result<Self, Fault> {
+        let tree = match meta {
+            None => Frontier::new(),
+            Some(meta) => Frontier::try_from_bytes(&meta.frontier)
+                .map_err(|error| Fault::Suspect { why: format!("its tree cannot be read: {error}") })?,
+        };
+        let seen = database.load_seen()?;
+        let tip = meta.map(|meta| meta.tip.clone());
+        Ok(Self { config, place, known, database, tree, seen, tip, pending: Pending::default() })
+    }
+
+    fn run(&mut self, from: Option<&Tip>, progress: &mut dyn FnMut(Progress)) -> Result<(Journal, Recovery), Fault> {
+        let options = journal::Options { segment_bytes: self.config.segment_bytes, ..journal::Options::default() };
+        let (dir, ledger_id, known) = (self.place.journal_dir(), self.place.ledger_id().to_owned(), self.known);
+        let result = Journal::recover(&dir, &ledger_id, &options, &leaf::PURE, from, known, &mut |frame| {
+            self.take(frame)?;
+            let done = self.tip.as_ref().map_or(0, |tip| tip.position);
+            progress(Progress { what: "bringing the database up to the journal", done, total: (known > 0).then_some(known) });
+            Ok(())
+        });
+        self.flush()?;
+        result
+    }
+
+    /// Takes in what can still be read of a damaged journal, so that reads go on (LEDGER J3).
+    fn read_what_is_whole(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), Fault> {
+        journal::read(&self.place.journal_dir(), None, &leaf::PURE, &mut |frame| {
+            let next = self.tip.as_ref().map_or(1, |tip| tip.position + 1);
+            if frame.records.first().is_some_and(|record| record.position == next) {
+                self.take(frame)?;
+                progress(Progress { what: "reading what is whole of the journal", done: next, total: None });
+            }
+            Ok(())
+        })?;
+        self.flush()
+    }
+
+    fn take(&mut self, frame: Frame) -> Result<(), Fault> {
+        for (record, leaf) in frame.records.into_iter().zip(frame.leaves) {
+            let nodes = &mut self.pending.nodes;
+            self.tree.push(leaf, &mut |level, index, hash| nodes.push((level, index, hash)));
+            self.seen.insert(seen::fingerprint(&record.source, &record.id), record.position);
+            self.pending.keys.push(leaf::index(&record));
+            self.pending.leaves.push(leaf);
+            self.pending.records.push(Arc::new(record));
+        }
+        self.tip = Some(frame.tip);
+        if self.pending.records.len() >= limits::STEP_EVENTS_MAX { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        let pending = std::mem::take(&mut self.pending);
+        let Some(tip) = self.tip.clone().filter(|_| !pending.records.is_empty()) else { return Ok(()) };
+        let meta = Meta {
+            ledger_id: self.place.ledger_id().to_owned(),
+            tip,
+            frontier: self.tree.to_bytes(),
+            root: self.tree.root(),
+            counters: Vec::new(),
+        };
+        let Pending { records, leaves, nodes, keys } = pending;
+        self.database.apply(&Step { records: &records, leaves: &leaves, nodes: &nodes, keys: &keys, meta })
+    }
+}
+
+fn rebuilt(why: &str) -> Finding {
+    Finding {
+        severity: Severity::Warn,
+        code: "database_rebuilt",
+        text: format!("the database was moved aside and rebuilt from the journal: {why}"),
+        remedy: "nothing to do; the old one may be deleted".to_owned(),
+    }
+}
+
+fn torn(torn: &journal::TornTail) -> Finding {
+    Finding {
+        severity: Severity::Warn,
+        code: "torn_tail",
+        text: format!(
+            "segment {} ended in a torn write at offset {}; the last whole position is {}",
+            torn.segment, torn.offset, torn.last_position
+        ),
+        remedy: format!("nothing to do: it had no receipt; its bytes are kept in {}", torn.kept_aside.display()),
+    }
+}
+
+fn damaged(damage: &Damage) -> Finding {
+    Finding {
+        severity: Severity::Fail,
+        code: "journal_damaged",
+        text: damage.to_string(),
+        remedy: "restore the ledger from an export or a copy of the journal; until then it is read only".to_owned(),
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,176 @@
+//! Ledger reads: one event, a page of events, a receipt. Everything comes from memory or sled, never from a segment.
+use std::sync::Arc;
+
+use waybill_core::{Code, Entity, Identity, Refusal};
+use waybill_proto::parse;
+use waybill_store::{Record, database::Selection, seen};
+
+use crate::{
+    leaf,
+    ledger::Ledger,
+    shared::read,
+    words::{AtLeast, Entry, Filter, Heads, Key, Page, ReadFailure, Receipt},
+};
+
+impl Ledger {
+    /// One event, by place or by identity; what is durable is found, applied or not (LEDGER S5).
+    ///
+    /// # Errors
+    /// [`ReadFailure::NotFound`], or [`ReadFailure::Damaged`] when its bytes are not what was recorded.
+    pub async fn entry(&self, key: &Key) -> Result<Entry, ReadFailure> {
+        let record = match key {
+            Key::Identity(identity) => self.find(identity)?,
+            Key::Position(position) => self
+                .shared
+                .record(*position)?
+                .ok_or_else(|| ReadFailure::NotFound { what: format!("position {position}") })?,
+        };
+        Ok(entry(record))
+    }
+
+    /// The plain receipt of an event: its first position, with today's tree.
+    ///
+    /// # Errors
+    /// [`ReadFailure::NotFound`] when the identity is not recorded.
+    pub async fn receipt(&self, identity: &Identity) -> Result<Receipt, ReadFailure> {
+        let record = self.find(identity)?;
+        let durable = read(&self.shared.durable).clone();
+        Ok(self.shared.receipt(&record, leaf::hash(&record), &durable, false))
+    }
+
+    /// One page of events. `from` continues where an earlier page's `next` says; `at` pins the list to a position, so
+    /// that later pages see what the first saw (`0`: now).
+    ///
+    /// # Errors
+    /// [`ReadFailure::Refused`] when the filter breaks a rule.
+    pub async fn list(&self, filter: &Filter, limit: usize, from: Option<u64>, at: u64) -> Result<Page, ReadFailure> {
+        let applied = match at {
+            0 => self.shared.heads.borrow().applied,
+            at => at,
+        };
+        let (mut first, mut last) = (filter.first_position.max(1), applied);
+        if filter.last_position != 0 {
+            last = last.min(filter.last_position);
+        }
+        match (from, filter.descending) {
+            (Some(from), false) => first = first.max(from),
+            (Some(from), true) => last = last.min(from),
+            (None, _) => {}
+        }
+        let (entries, next) = self.select(filter, first, last, limit)?;
+        Ok(Page { entries, next, applied })
+    }
+
+    fn select(&self, filter: &Filter, first: u64, last: u64, limit: usize) -> Result<(Vec<Entry>, Option<u64>), ReadFailure> {
+        let mut entries = Vec::new();
+        if first > last {
+            return Ok((entries, None));
+        }
+        let selection = Selection {
+            all: terms(filter),
+            any: filter.kinds.iter().map(|kind| leaf::kind_term(kind)).collect(),
+            occur: filter.occur,
+            record: filter.record,
+            first,
+            last,
+            descending: filter.descending,
+        };
+        let database = read(&self.shared.database).clone();
+        for position in database.select(&selection) {
+            let position = position?;
+            if entries.len() == limit {
+                return Ok((entries, Some(position)));
+            }
+            let record = self.shared.record(position)?;
+            if let Some(entry) = record.map(entry).filter(|entry| matches(filter, entry)) {
+                entries.push(entry);
+            }
+        }
+        Ok((entries, None))
+    }
+
+    pub(crate) fn find(&self, identity: &Identity) -> Result<Arc<Record>, ReadFailure> {
+        let fingerprint = seen::fingerprint(&identity.source, &identity.id);
+        self.shared.stored(identity, fingerprint)?.ok_or_else(|| ReadFailure::NotFound {
+            what: format!("event `{}` of source `{}`", identity.id, identity.source),
+        })
+    }
+
+    /// Waits until reads see a position. The caller brings the deadline, by dropping this future.
+    ///
+    /// # Errors
+    /// [`ReadFailure::Refused`] when `at_least` names another ledger.
+    pub async fn wait_applied(&self, at_least: &AtLeast) -> Result<(), ReadFailure> {
+        self.check_ledger(at_least)?;
+        self.wait_for(at_least.position, |heads| heads.applied).await
+    }
+
+    /// Waits until questions see a position.
+    pub(crate) async fn wait_folded(&self, at_least: &AtLeast) -> Result<(), ReadFailure> {
+        self.check_ledger(at_least)?;
+        self.wait_for(at_least.position, |heads| heads.folded).await
+    }
+
+    pub(crate) async fn wait_for(&self, position: u64, head: fn(&Heads) -> u64) -> Result<(), ReadFailure> {
+        let mut heads = self.shared.heads.subscribe();
+        let waited = heads.wait_for(|heads| head(heads) >= position).await.map(|_| ());
+        waited.map_err(|_| ReadFailure::NotYet { wanted: position, have: head(&self.shared.heads.borrow()) })
+    }
+
+    fn check_ledger(&self, at_least: &AtLeast) -> Result<(), ReadFailure> {
+        if at_least.ledger_id.is_empty() || *at_least.ledger_id == *self.shared.ledger_id {
+            return Ok(());
+        }
+        let rule = format!("not this ledger, which is `{}`", self.shared.ledger_id);
+        Err(Refusal::new(Code::Contradiction, "at_least.ledger_id", &at_least.ledger_id, rule)
+            .with_hint("ask the ledger that gave the receipt")
+            .into())
+    }
+}
+
+/// A record as reads give it.
+pub(crate) fn entry(record: Arc<Record>) -> Entry {
+    let event = parse::parse(&record.bytes).ok();
+    let natural_key = event.as_ref().map(|event| event.natural_key);
+    let entities: Vec<Entity> = event.map(|event| event.entities).unwrap_or_default();
+    Entry { leaf_hash: leaf::hash(&record), natural_key, entities, record }
+}
+
+/// The words that every match holds.
+fn terms(filter: &Filter) -> Vec<String> {
+    let mut terms = Vec::new();
+    if let Some(entity) = &filter.entity {
+        terms.push(match Entity::parse(entity) {
+            Ok(entity) => entity.as_str().to_owned(),
+            Err(_) => leaf::plain_term(entity),
+        });
+    }
+    if let Some(source) = &filter.source {
+        terms.push(leaf::source_term(source));
+    }
+    terms
+}
+
+/// The exact check behind the index, whose words are hashes.
+fn matches(filter: &Filter, entry: &Entry) -> bool {
+    let record = &entry.record;
+    let kind = |wanted: &String| *wanted == *record.kind || record.kind.split('.').next() == Some(wanted.as_str());
+    let entity = |wanted: &String| match Entity::parse(wanted) {
+        Ok(wanted) => entry.entities.contains(&wanted),
+        Err(_) => entry.entities.iter().any(|entity| plain_match(entity, wanted)),
+    };
+    let occurred = leaf::index(record).occur_time;
+    let within = |range: (Option<_>, Option<_>), time| {
+        range.0.is_none_or(|start| time >= start) && range.1.is_none_or(|end| time < end)
+    };
+    (filter.kinds.is_empty() || filter.kinds.iter().any(kind))
+        && filter.entity.as_ref().is_none_or(entity)
+        && filter.source.as_ref().is_none_or(|source| **source == *record.source)
+        && within(filter.record, record.record_time)
+        && (filter.occur == (None, None) || occurred.is_some_and(|time| within(filter.occur, time)))
+}
+
+fn plain_match(entity: &Entity, wanted: &str) -> bool {
+    let hex = wanted.len() >= 7 && wanted.bytes().all(|b| b.is_ascii_hexdigit());
+    if hex { entity.last().starts_with(wanted) } else { entity.last() == wanted }
+}

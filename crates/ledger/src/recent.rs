@@ -1,0 +1,112 @@
+//! Batches on their way from the journal to sled and the views.
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use waybill_core::Identity;
+use waybill_store::{Fault, Record, database::Database};
+
+use crate::{
+    limits, open,
+    shared::{Batch, Shared, lock, read, write},
+};
+
+/// How long a thread sleeps at most before it looks again; wakes come sooner.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+impl Shared {
+    /// Adds the newest batch and wakes those who wait for it.
+    pub(crate) fn push_recent(&self, batch: Arc<Batch>) {
+        write(&self.recent).push_back(batch);
+        self.wake();
+    }
+
+    /// Wakes the applier and the folder.
+    pub(crate) fn wake(&self) {
+        let _guard = lock(&self.recent_lock);
+        self.recent_grew.notify_all();
+    }
+
+    /// Sleeps until something may have changed.
+    pub(crate) fn wait_for_batches(&self) {
+        let guard = lock(&self.recent_lock);
+        let heads = *self.heads.borrow();
+        let idle = heads.durable == heads.applied && heads.applied == heads.folded;
+        if idle || !self.has_work(heads.applied, heads.folded) {
+            drop(self.recent_grew.wait_timeout(guard, LOOK_AGAIN).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn has_work(&self, applied: u64, folded: u64) -> bool {
+        folded < applied || read(&self.recent).back().is_some_and(|batch| batch.tip.position > applied.min(folded))
+    }
+
+    /// Sleeps a little after a failure.
+    pub(crate) fn pause(&self) {
+        let guard = lock(&self.recent_lock);
+        drop(self.recent_grew.wait_timeout(guard, LOOK_AGAIN).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The batch that holds a position, if it is still in memory.
+    pub(crate) fn recent_at(&self, position: u64) -> Option<Arc<Batch>> {
+        let recent = read(&self.recent);
+        let index = recent.partition_point(|batch| batch.tip.position < position);
+        recent.get(index).filter(|batch| batch.first() <= position).cloned()
+    }
+
+    /// Drops batches that sled holds and that the views have seen, or would read from sled anyway.
+    pub(crate) fn trim_recent(&self) {
+        let heads = *self.heads.borrow();
+        let mut recent = write(&self.recent);
+        let mut bytes: usize = recent.iter().map(|batch| batch.size).sum();
+        while let Some(oldest) = recent.front() {
+            let applied = oldest.tip.position <= heads.applied;
+            let folded = oldest.tip.position <= heads.folded;
+            if !(applied && (folded || bytes > limits::RECENT_BYTES_MAX)) {
+                break;
+            }
+            bytes -= oldest.size;
+            recent.pop_front();
+        }
+    }
+
+    /// The record at a position, wherever it is now.
+    pub(crate) fn record(&self, position: u64) -> Result<Option<Arc<Record>>, Fault> {
+        if let Some(batch) = self.recent_at(position) {
+            return Ok(batch.record(position).cloned());
+        }
+        Ok(read(&self.database).record_checked(position, &crate::leaf::PURE)?.map(Arc::new))
+    }
+
+    /// Opens the database anew after it failed; what it does not hold comes again from `recent`.
+    pub(crate) fn reopen_database(&self) -> Result<(), Fault> {
+        let mut database = write(&self.database);
+        database.close();
+        let boot_id = waybill_store::place::boot_id();
+        let opened = Database::open(&self.place.database_dir(), &open::database_options(&self.config), boot_id.as_deref())?;
+        let applied = opened.meta.map_or(0, |meta| meta.tip.position);
+        *database = opened.database;
+        drop(database);
+        let kept = read(&self.recent).front().is_none_or(|batch| batch.first() <= applied + 1);
+        if !kept {
+            return Err(Fault::Suspect { why: format!("it ends at position {applied}, which a restart mends") });
+        }
+        self.heads.send_modify(|heads| heads.applied = applied);
+        Ok(())
+    }
+
+    /// The record under an identity. A fingerprint is only a hint; the stored identity decides (LEDGER S3).
+    pub(crate) fn stored(&self, identity: &Identity, fingerprint: u64) -> Result<Option<Arc<Record>>, Fault> {
+        let candidates: Vec<u64> = read(&self.seen).candidates(fingerprint).collect();
+        for position in candidates {
+            if let Some(record) = self.record(position)?
+                && record.source == identity.source
+                && record.id == identity.id
+            {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+}
