@@ -6,6 +6,7 @@
  * After a kill, the test builds a directory from the shadow and starts again from there.
  *
  * LOSS_SKIP=<word>    pretends that syncs of paths holding the word succeeded: a mutant that a test must catch.
+ * LOSS_SKIP==<name>   the same for paths that end in /name only: a directory, and not what is in it.
  * LOSS_EIO=<word>:<n> makes the n-th sync of paths holding the word fail with EIO, once.
  * sync_file_range keeps nothing: it is no sync.
  */
@@ -115,7 +116,7 @@ static void keep_file(int fd, const char *id) {
 }
 
 static void keep_dir(const char *path, const char *id) {
-    char to[PATH_MAX], temp[PATH_MAX + 8], child[PATH_MAX], child_id[64];
+    char to[PATH_MAX], temp[PATH_MAX + 8], child[2 * PATH_MAX], child_id[64];
     snprintf(to, sizeof to, "%s/dirs/%s", shadow, id);
     snprintf(temp, sizeof temp, "%s.new", to);
     FILE *out = fopen(temp, "w");
@@ -130,6 +131,12 @@ static void keep_dir(const char *path, const char *id) {
     if (fclose(out) || REAL(rename)(temp, to)) abort();
 }
 
+static int skipped(const char *path) {
+    if (skip[0] != '=') return strstr(path, skip) != NULL;
+    const char *name = strrchr(path, '/');
+    return name && !strcmp(name + 1, skip + 1);
+}
+
 static int keep(int fd) {
     char path[PATH_MAX], id[64];
     struct stat st;
@@ -138,7 +145,7 @@ static int keep(int fd) {
         errno = EIO;
         return -1;
     }
-    if (skip && strstr(path, skip)) return 1;
+    if (skip && skipped(path)) return 1;
     if (fstat(fd, &st) || !id_of(fd, NULL, id)) return 0;
     pthread_mutex_lock(&mutex);
     if (S_ISDIR(st.st_mode)) keep_dir(path, id);

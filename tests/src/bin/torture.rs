@@ -41,6 +41,10 @@ struct Arguments {
     /// Checks the whole history after so many cycles (always at the end).
     #[arg(long, default_value_t = 10)]
     check_every: u32,
+    /// A mutant: syncs of paths with this word do nothing under the loss model (`=name` for the last part of the path).
+    /// What is lost then must be found, so that the model is known to bite.
+    #[arg(long)]
+    skip_sync: Option<String>,
     /// Starts a new ledger after so many cycles, so that a check stays quick.
     #[arg(long, default_value_t = 100)]
     renew_every: u32,
@@ -147,7 +151,7 @@ async fn torment(
         recoveries: Vec::new(),
         violations: 0,
     };
-    let mut bed = Bed::make(kind, base)?;
+    let mut bed = Bed::make(kind, base)?.skipping(arguments.skip_sync.as_deref());
     let mut emitters: Emitters = Arc::new(Mutex::new(vec![Emitter::default(); 4]));
     for cycle in 1..=cycles {
         let started = Instant::now();
@@ -171,7 +175,7 @@ async fn torment(
                 row.receipts,
                 row.violations
             ));
-            bed = Bed::make(kind, base)?;
+            bed = Bed::make(kind, base)?.skipping(arguments.skip_sync.as_deref());
             emitters = Arc::new(Mutex::new(vec![Emitter::default(); 4]));
         }
     }
@@ -247,6 +251,7 @@ struct Bed {
     home: Home,
     model: Option<Model>,
     mount: Option<Mount>,
+    skip: Option<String>,
 }
 
 impl Bed {
@@ -279,14 +284,26 @@ impl Bed {
             home: Home { root },
             model,
             mount,
+            skip: None,
         })
     }
 
+    fn skipping(mut self, word: Option<&str>) -> Self {
+        self.skip = word.map(str::to_owned);
+        self
+    }
+
     fn environment(&self) -> Vec<(String, String)> {
-        self.model
+        let model = self
+            .model
             .as_ref()
             .map(|model| model.environment(&self.home.root))
-            .unwrap_or_default()
+            .unwrap_or_default();
+        let skip = self
+            .skip
+            .iter()
+            .map(|word| ("LOSS_SKIP".to_owned(), word.clone()));
+        model.into_iter().chain(skip).collect()
     }
 
     fn cut(&mut self, server: Server) -> Result<(), String> {
