@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::{
+    fs::{FallocateFlags, SeekFrom, fallocate, seek},
+    io::Errno,
+};
 use waybill_core::Time;
 
 use super::frame::POSITION_MAX;
@@ -165,20 +168,27 @@ impl Segment {
     /// Begins a segment: allocated whole, synced under another name, then renamed, so that a segment that has its name
     /// always has its header. Takes the place of one of the same number.
     pub(crate) fn create(dir: &Path, header: Header) -> Result<Self, Fault> {
-        let path = dir.join(name(header.number));
         let new = dir.join(unfinished_name(header.number));
+        Self::create_as(dir, &new, header).inspect_err(|_| {
+            // On a full disk, what was allocated of it would be missed.
+            drop(fs::remove_file(&new));
+        })
+    }
+
+    fn create_as(dir: &Path, new: &Path, header: Header) -> Result<Self, Fault> {
+        let path = dir.join(name(header.number));
         let file = OpenOptions::new()
             .create(true)
             .truncate(true)
             .read(true)
             .write(true)
-            .open(&new)
-            .map_err(Fault::io("create", &new))?;
-        allocate(&file, header.bytes).map_err(Fault::io("allocate", &new))?;
+            .open(new)
+            .map_err(Fault::io("create", new))?;
+        allocate(&file, header.bytes).map_err(Fault::io("allocate", new))?;
         file.write_all_at(&header.to_bytes(), 0)
-            .map_err(Fault::io("write", &new))?;
-        file.sync_all().map_err(Fault::io("sync", &new))?;
-        fs::rename(&new, &path).map_err(Fault::io("rename", &new))?;
+            .map_err(Fault::io("write", new))?;
+        file.sync_all().map_err(Fault::io("sync", new))?;
+        fs::rename(new, &path).map_err(Fault::io("rename", new))?;
         directory::sync(dir)?;
         Ok(Self { path, file, header })
     }
@@ -236,16 +246,32 @@ impl Segment {
         Ok(Self { path, file, header })
     }
 
-    /// All bytes of the file, in `buffer`.
+    /// All bytes of the file that can be other than zero, from the first on, in `buffer`; whatever follows them is zeros.
     pub(crate) fn read(&self, buffer: &mut Vec<u8>) -> Result<(), Fault> {
-        let length = usize::try_from(self.header.bytes).unwrap_or(usize::MAX);
-        // Zeroed by growing from nothing, so that pages the file does not fill are never touched twice.
+        let length = usize::try_from(self.data_end()).unwrap_or(usize::MAX);
         if buffer.len() != length {
             *buffer = vec![0; length];
         }
         self.file
             .read_exact_at(buffer, 0)
             .map_err(Fault::io("read", &self.path))
+    }
+
+    /// Where the last bytes end that were ever written: a segment that was only just begun is allocated, but not read.
+    fn data_end(&self) -> u64 {
+        let mut end = 0;
+        loop {
+            let data = match seek(&self.file, SeekFrom::Data(end)) {
+                Ok(data) => data,
+                Err(Errno::NXIO) => return end.clamp(HEADER_BYTES as u64, self.header.bytes),
+                Err(_) => return self.header.bytes,
+            };
+            end = match seek(&self.file, SeekFrom::Hole(data)) {
+                Ok(hole) if hole > data => hole,
+                // Where the file system does not know, it is all of it.
+                Ok(_) | Err(_) => return self.header.bytes,
+            };
+        }
     }
 
     /// Damage of this segment.
@@ -313,7 +339,7 @@ fn unfinished_name(number: u32) -> String {
 /// Reserves the file's blocks, so that a frame never needs new ones; writes zeros where the file system cannot.
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-        Err(rustix::io::Errno::OPNOTSUPP) => {
+        Err(Errno::OPNOTSUPP) => {
             let mut out = file;
             io::copy(&mut io::repeat(0).take(bytes), &mut out).map(drop)
         }
