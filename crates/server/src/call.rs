@@ -76,10 +76,13 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     })
 }
 
-/// True for a request or response in gRPC's own form.
+/// True for a request or response in gRPC's own form; gRPC-Web and JSON inside gRPC are not.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    value.is_some_and(|value| value.starts_with(b"application/grpc"))
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let rest = value.and_then(|value| value.strip_prefix("application/grpc"));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(';') || rest.starts_with("+proto"))
 }
 
 /// The middleware. What is not gRPC passes through.
@@ -93,7 +96,8 @@ pub(crate) async fn around(
     }
     let method = shared.contract.method(request.uri().path());
     let watch = Watch::start(&shared, method.as_ref());
-    let place = match place(&shared, method.as_ref()) {
+    // Given back with the answer's head: how slowly a caller reads costs nobody else a place.
+    let _place = match place(&shared, method.as_ref()) {
         Ok(place) => place,
         Err(status) => return watch.fail(status),
     };
@@ -119,7 +123,6 @@ pub(crate) async fn around(
                     body: Some(body),
                     watch,
                     end,
-                    _place: place,
                 })
             })
         }
@@ -210,7 +213,7 @@ impl Drop for Watch {
 /// One line for each failed call, as loud as what the caller can do about it.
 fn log(method: &str, code: Code, message: &str, elapsed: Duration) {
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    let message = escaped(message);
+    let message = status::escaped(message);
     match code {
         Code::Ok => tracing::debug!(method, elapsed_ms, "call"),
         Code::Internal | Code::Unknown | Code::DataLoss => {
@@ -223,24 +226,11 @@ fn log(method: &str, code: Code, message: &str, elapsed: Duration) {
     }
 }
 
-/// Text that cannot change how a terminal or a log reads it.
-pub(crate) fn escaped(text: &str) -> String {
-    let escape = |c: char| {
-        if refusal::is_unsafe_in_text(c) {
-            c.escape_unicode().to_string()
-        } else {
-            c.to_string()
-        }
-    };
-    text.chars().map(escape).collect()
-}
-
 /// The body of an answer: passes it on, ends it when it must end, and sees how it ended.
 struct CallBody {
     body: Option<Body>,
     watch: Watch,
     end: Option<BoxFuture<'static, Status>>,
-    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl CallBody {
@@ -334,10 +324,5 @@ mod tests {
         ] {
             assert_eq!(parse_timeout(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn a_log_line_stays_one_line() {
-        assert_eq!(escaped("a\nb\u{202e}c"), "a\\u{a}b\\u{202e}c");
     }
 }

@@ -19,13 +19,7 @@ use tonic::{Code, Status};
 use waybill_core::{Refusal, refusal};
 use waybill_proto::json;
 
-use crate::{
-    call::{escaped, is_grpc},
-    contract::Method,
-    json_emit::Batch,
-    shared::Shared,
-    status,
-};
+use crate::{call::is_grpc, contract::Method, json_emit::Batch, shared::Shared, status};
 
 const JSON: &str = "application/json";
 const JSON_LINES: &str = "application/x-ndjson";
@@ -349,7 +343,7 @@ impl Failure {
                 shared.contract.method(path).map(|method| method.name()),
                 self.status.code(),
             );
-            tracing::info!(path = %escaped(path), code, error = %escaped(self.status.message()), "JSON call refused");
+            tracing::info!(path = %status::escaped(path), code, error = %status::escaped(self.status.message()), "JSON call refused");
         }
         let body = shared.contract.failure_json(&self.status) + "\n";
         let mut response = (self.code, [(header::CONTENT_TYPE, JSON)], body).into_response();

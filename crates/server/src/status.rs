@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use waybill_core::{
     Refusal,
-    refusal::{Code as Rule, shown},
+    refusal::{Code as Rule, is_unsafe_in_text, shown},
 };
 use waybill_ledger::{ReadFailure, Rejection};
 use waybill_views::trace::Resolution;
@@ -218,6 +218,18 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// Text that cannot change how a terminal or a log reads it.
+pub(crate) fn escaped(text: &str) -> String {
+    let escape = |c: char| {
+        if is_unsafe_in_text(c) {
+            c.escape_unicode().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(escape).collect()
+}
+
 fn refused_as(code: Code, refusal: &Refusal) -> Status {
     let hint = if refusal.hint.is_empty() {
         String::new()
@@ -262,7 +274,7 @@ impl Failure {
         Self {
             code,
             reason,
-            message: message.to_string(),
+            message: escaped(&message.to_string()),
             metadata,
             details,
         }
@@ -322,6 +334,17 @@ mod tests {
         assert_eq!(
             details.bad_request().unwrap().field_violations[0].field,
             "events[1].id"
+        );
+    }
+
+    #[test]
+    fn what_callers_sent_cannot_change_how_it_is_read() {
+        assert_eq!(escaped("a\nb\u{202e}c"), "a\\u{a}b\\u{202e}c");
+        let what = "event `\u{1b}[2J`".to_owned();
+        assert!(
+            !unread(&ReadFailure::NotFound { what })
+                .message()
+                .contains('\u{1b}')
         );
     }
 

@@ -114,23 +114,18 @@ impl Served {
         DeliveryServiceClient::new(self.channel.clone())
     }
 
-    /// Emits events and gives their receipts.
+    /// Emits events and gives their receipts, once reads see them.
     pub(crate) async fn emit(&self, events: Vec<pb::Event>) -> Vec<pb::Receipt> {
-        let answer = self
-            .emits()
-            .emit(pb::EmitRequest { events })
-            .await
-            .unwrap()
-            .into_inner();
-        answer
-            .results
-            .iter()
-            .map(|result| receipt(result).clone())
-            .collect()
+        let answer = self.emits().emit(pb::EmitRequest { events }).await;
+        let results = answer.unwrap().into_inner().results;
+        let receipts: Vec<pb::Receipt> = results.iter().map(|it| receipt(it).clone()).collect();
+        let last = receipts.iter().map(|receipt| receipt.position).max();
+        self.applied(last.unwrap_or(0)).await;
+        receipts
     }
 
     /// Waits until reads see a position.
-    pub(crate) async fn applied(&self, position: u64) {
+    async fn applied(&self, position: u64) {
         let mut heads = self.ledger.heads();
         let reached = heads.wait_for(|heads| heads.applied >= position);
         tokio::time::timeout(PATIENCE, reached)

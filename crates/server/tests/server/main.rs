@@ -10,6 +10,8 @@ mod hostile;
 mod json;
 mod kit;
 mod limits;
+mod logs;
+mod plain;
 mod probes;
 mod questions;
 mod reads;
