@@ -1,5 +1,10 @@
 //! The way in: a batch, or a stream of batches.
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
+use std::{
+    future::{poll_fn, ready},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -120,29 +125,24 @@ async fn start(
         let mut emitted: BoxFuture<'static, _> =
             Box::pin(async move { ledger.emit(batch, NO_SENDER).await });
         // The first poll hands the batch in; whether there is room is known at once.
-        match poll_fn(|context| Poll::Ready(emitted.as_mut().poll(context))).await {
+        let first = poll_fn(|context| Poll::Ready(emitted.as_mut().poll(context))).await;
+        let emitted = match first {
             Poll::Ready(Err(Rejection::Busy { .. })) if shared.drain.begun() => {
                 return Err(status::draining());
             }
-            Poll::Ready(Err(Rejection::Busy { retry_after, .. })) => sleep(retry_after).await,
-            Poll::Ready(done) => {
-                let emitted = Box::pin(std::future::ready(done));
-                return Ok(Started {
-                    shared,
-                    at,
-                    emitted,
-                    _room: room,
-                });
+            Poll::Ready(Err(Rejection::Busy { retry_after, .. })) => {
+                sleep(retry_after).await;
+                continue;
             }
-            Poll::Pending => {
-                return Ok(Started {
-                    shared,
-                    at,
-                    emitted,
-                    _room: room,
-                });
-            }
-        }
+            Poll::Ready(done) => Box::pin(ready(done)),
+            Poll::Pending => emitted,
+        };
+        return Ok(Started {
+            shared,
+            at,
+            emitted,
+            _room: room,
+        });
     }
 }
 

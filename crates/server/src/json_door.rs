@@ -83,67 +83,72 @@ async fn answer(
     }
 }
 
-/// Refuses what is not a POST of JSON.
+/// Refuses what is not a POST of JSON from this machine; the first rule that does not hold is named.
 fn check_form(method: &Method, request: &Request) -> Result<(), Failure> {
-    if request.method() != Verb::POST {
-        let rule = "not a method here: use POST";
-        return Err(Failure::http(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method",
-            request.method(),
-            rule,
-        ));
-    }
     let value = |name| {
-        request
-            .headers()
-            .get(name)
-            .map_or("", |value: &HeaderValue| {
-                value.to_str().unwrap_or("not text")
-            })
+        let value: Option<&HeaderValue> = request.headers().get(name);
+        value.map_or("", |value| value.to_str().unwrap_or("not text"))
     };
-    let media_type = value(header::CONTENT_TYPE);
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case(JSON) {
-        let rule = "not a form that this method takes: send application/json, or gRPC";
-        return Err(Failure::http(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    let (verb, name) = (request.method(), method.name());
+    let (media_type, origin) = (value(header::CONTENT_TYPE), value(header::ORIGIN));
+    let encoding = value(header::CONTENT_ENCODING);
+    let rules = [
+        (
+            verb == Verb::POST,
+            405,
+            "method",
+            verb.as_str(),
+            "not a method here: use POST",
+        ),
+        (
+            is_json(media_type),
+            415,
             "content-type",
             media_type,
-            rule,
-        ));
-    }
-    let origin = value(header::ORIGIN);
-    if !origin.is_empty() && !is_local(origin) {
+            "not taken here: send application/json, or gRPC",
+        ),
         // A page of a name that was made to point at this machine: browsers would let it read the answers.
-        let rule =
-            "not this machine: pages of other sites may not call a server without authentication";
-        return Err(Failure::http(StatusCode::FORBIDDEN, "origin", origin, rule));
-    }
-    let encoding = value(header::CONTENT_ENCODING);
-    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
-        let rule = "not supported: send the body as it is";
-        return Err(Failure::http(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        (
+            is_local(origin),
+            403,
+            "origin",
+            origin,
+            "not this machine: pages of other sites may not call without authentication",
+        ),
+        (
+            ["", "identity"].contains(&encoding),
+            415,
             "content-encoding",
             encoding,
-            rule,
-        ));
-    }
-    if method.is_client_streaming() {
-        let rule = "a stream of requests, which JSON over HTTP does not carry: use gRPC, or the method for one request";
-        return Err(Failure::http(
-            StatusCode::NOT_IMPLEMENTED,
+            "not supported: send the body as it is",
+        ),
+        (
+            !method.is_client_streaming(),
+            501,
             "method",
-            method.name(),
-            rule,
-        ));
+            &name,
+            "a stream of requests, which JSON does not carry: use gRPC",
+        ),
+    ];
+    match rules.into_iter().find(|(holds, ..)| !holds) {
+        None => Ok(()),
+        Some((_, code, field, value, rule)) => {
+            let code = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST);
+            Err(Failure::http(code, field, value, rule))
+        }
     }
-    Ok(())
 }
 
-/// True for an origin on this machine.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case(JSON)
+}
+
+/// True for an origin on this machine, and where a caller has none: only browsers say theirs.
 fn is_local(origin: &str) -> bool {
+    if origin.is_empty() {
+        return true;
+    }
     let host = origin
         .parse::<Uri>()
         .ok()
@@ -369,6 +374,7 @@ mod tests {
             ("http://rebound.example:8420", false),
             ("http://localhost.example", false),
             ("null", false),
+            ("", true),
         ] {
             assert_eq!(is_local(origin), local, "{origin}");
         }

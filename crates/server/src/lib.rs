@@ -4,12 +4,13 @@
 //! answers; it decides nothing. Reading order: [`settings`] (address and limits), [`serve`] (the port, and its end),
 //! `call` (around every call), `json_door` and `json_emit` (the same in JSON), the services `emit_service`,
 //! `ledger_service` with `tail`, and `questions` with `zone`, `words` (wire words and ours), [`status`] (what goes wrong), and
-//! `pages`, `health` and `metrics` for those who watch.
+//! `pages`, `health` and `metrics` (written by `exposition`) for those who watch.
 
 mod call;
 mod contract;
 mod drain;
 mod emit_service;
+mod exposition;
 mod health;
 mod json_door;
 mod json_emit;

@@ -1,7 +1,7 @@
 //! What happened since start, as Prometheus reads it (text exposition format 0.0.4).
 use std::{
     collections::BTreeMap,
-    fmt::{Display, Write},
+    fmt::Display,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,15 +12,10 @@ use std::{
 use tonic::Code;
 use waybill_ledger::{Emitted, Severity, State, Status};
 
-use crate::words::recorded::rebuild_progress_ratio;
-
-/// The media type of the answer.
-pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Upper bounds of the histograms' buckets, in seconds.
-const BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+use crate::{
+    exposition::{Histogram, Page},
+    words::recorded::rebuild_progress_ratio,
+};
 
 /// Counters of the server; those of the ledger come from its status.
 #[derive(Default)]
@@ -33,13 +28,6 @@ pub(crate) struct Metrics {
     rejected: Mutex<BTreeMap<&'static str, u64>>,
     /// Connections open now.
     pub(crate) connections: AtomicUsize,
-}
-
-#[derive(Clone, Default)]
-struct Histogram {
-    counts: [u64; BUCKETS.len()],
-    count: u64,
-    sum_seconds: f64,
 }
 
 impl Metrics {
@@ -90,7 +78,7 @@ impl Metrics {
         self.render_calls(&mut page);
         self.render_events(&mut page);
         render_ledger(&mut page, status);
-        page.0
+        page.into_text()
     }
 
     fn render_calls(&self, page: &mut Page) {
@@ -154,14 +142,15 @@ impl Metrics {
 }
 
 fn render_ledger(page: &mut Page, status: &Status) {
+    let name = "waybill_build_info";
     page.metric(
-        "waybill_build_info",
+        name,
         "gauge",
         "Version of the server and of its admission rules; always 1.",
     );
     let rules = status.rules_version.to_string();
     page.value(
-        "waybill_build_info",
+        name,
         &[
             ("version", env!("CARGO_PKG_VERSION")),
             ("rules_version", &rules),
@@ -170,11 +159,7 @@ fn render_ledger(page: &mut Page, status: &Status) {
     );
 
     let heads = &status.heads;
-    page.gauge(
-        "waybill_ledger_last_position",
-        "Last position that is durable.",
-        heads.durable,
-    );
+    let (durable, applied, folded) = (heads.durable, heads.applied, heads.folded);
     let name = "waybill_projection_lag_events";
     page.metric(
         name,
@@ -184,36 +169,69 @@ fn render_ledger(page: &mut Page, status: &Status) {
     page.value(
         name,
         &[("projection", "database")],
-        heads.durable.saturating_sub(heads.applied),
+        durable.saturating_sub(applied),
     );
     page.value(
         name,
         &[("projection", "views")],
-        heads.durable.saturating_sub(heads.folded),
-    );
-    let help = "How far views have come after a start, 0 to 1.";
-    page.gauge(
-        "waybill_replay_progress_ratio",
-        help,
-        rebuild_progress_ratio(status),
+        durable.saturating_sub(folded),
     );
 
-    page.metric("waybill_ledger_bytes", "gauge", "Bytes on disk.");
-    page.value(
-        "waybill_ledger_bytes",
-        &[("part", "journal")],
-        status.journal_bytes,
+    let name = "waybill_ledger_bytes";
+    page.metric(name, "gauge", "Bytes on disk.");
+    page.value(name, &[("part", "journal")], status.journal_bytes);
+    page.value(name, &[("part", "database")], status.database_bytes);
+
+    let name = "waybill_findings";
+    page.metric(
+        name,
+        "gauge",
+        "What start-up and self-checks found, by severity.",
     );
-    page.value(
-        "waybill_ledger_bytes",
-        &[("part", "database")],
-        status.database_bytes,
-    );
-    page.gauge(
-        "waybill_disk_available_bytes",
-        "Bytes that the ledger's file system has left.",
-        status.disk_available_bytes,
-    );
+    for (severity, label) in [(Severity::Warn, "warn"), (Severity::Fail, "fail")] {
+        let count = status
+            .findings
+            .iter()
+            .filter(|finding| finding.severity == severity)
+            .count();
+        page.value(name, &[("severity", label)], count);
+    }
+    render_ledger_figures(page, status);
+}
+
+/// What the ledger says in one figure each.
+fn render_ledger_figures(page: &mut Page, status: &Status) {
+    let serving = |state: State| u8::from(state == State::Serving);
+    let gauges: [(&str, &str, &dyn Display); 5] = [
+        (
+            "waybill_ledger_last_position",
+            "Last position that is durable.",
+            &status.heads.durable,
+        ),
+        (
+            "waybill_replay_progress_ratio",
+            "How far views have come after a start, 0 to 1.",
+            &rebuild_progress_ratio(status),
+        ),
+        (
+            "waybill_disk_available_bytes",
+            "Bytes that the ledger's file system has left.",
+            &status.disk_available_bytes,
+        ),
+        (
+            "waybill_emits_serving",
+            "1 while emits are taken.",
+            &serving(status.emits),
+        ),
+        (
+            "waybill_questions_serving",
+            "1 while questions are answered.",
+            &serving(status.questions),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.gauge(name, help, value);
+    }
     page.counter(
         "waybill_conflicts_total",
         "Identities sent again with other content, since start.",
@@ -224,100 +242,12 @@ fn render_ledger(page: &mut Page, status: &Status) {
         "Refusals on record, of all time.",
         status.refusal_count,
     );
-    let serving = |state: State| u8::from(state == State::Serving);
-    page.gauge(
-        "waybill_emits_serving",
-        "1 while emits are taken.",
-        serving(status.emits),
-    );
-    page.gauge(
-        "waybill_questions_serving",
-        "1 while questions are answered.",
-        serving(status.questions),
-    );
-    page.metric(
-        "waybill_findings",
-        "gauge",
-        "What start-up and self-checks found, by severity.",
-    );
-    for (severity, name) in [(Severity::Warn, "warn"), (Severity::Fail, "fail")] {
-        let count = status
-            .findings
-            .iter()
-            .filter(|finding| finding.severity == severity)
-            .count();
-        page.value("waybill_findings", &[("severity", name)], count);
-    }
     if let Some(time) = status.scrub_time {
         page.gauge(
             "waybill_last_scrub_timestamp_seconds",
             "When the last scrub ended.",
             time.seconds(),
         );
-    }
-}
-
-impl Histogram {
-    fn observe(&mut self, elapsed: Duration) {
-        let seconds = elapsed.as_secs_f64();
-        for (count, bound) in self.counts.iter_mut().zip(BUCKETS) {
-            *count += u64::from(seconds <= bound);
-        }
-        self.count += 1;
-        self.sum_seconds += seconds;
-    }
-}
-
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn metric(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.metric(name, "gauge", help);
-        self.value(name, &[], value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.metric(name, "counter", help);
-        self.value(name, &[], value);
-    }
-
-    /// Labels are ours, never a caller's: nothing in them needs escaping.
-    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> = labels
-            .iter()
-            .map(|(label, text)| format!("{label}=\"{text}\""))
-            .collect();
-        let labels = if labels.is_empty() {
-            String::new()
-        } else {
-            format!("{{{}}}", labels.join(","))
-        };
-        self.line(format_args!("{name}{labels} {value}"));
-    }
-
-    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
-        let bucket = format!("{name}_bucket");
-        for (bound, count) in BUCKETS.iter().zip(histogram.counts) {
-            let bound = bound.to_string();
-            self.value(&bucket, &[labels, &[("le", &bound)]].concat(), count);
-        }
-        self.value(
-            &bucket,
-            &[labels, &[("le", "+Inf")]].concat(),
-            histogram.count,
-        );
-        self.value(&format!("{name}_sum"), labels, histogram.sum_seconds);
-        self.value(&format!("{name}_count"), labels, histogram.count);
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a string does not fail.
-        let _ = writeln!(self.0, "{line}");
     }
 }
 
@@ -351,34 +281,4 @@ fn load(counter: &AtomicU64) -> u64 {
 /// A counter is whole after a panic too.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_histogram_is_cumulative_and_complete() {
-        let mut histogram = Histogram::default();
-        histogram.observe(Duration::from_millis(2));
-        histogram.observe(Duration::from_secs(60));
-        let mut page = Page::default();
-        page.histogram("h", &[("method", "m")], &histogram);
-        assert!(
-            page.0.contains("h_bucket{method=\"m\",le=\"0.001\"} 0\n"),
-            "{}",
-            page.0
-        );
-        assert!(
-            page.0.contains("h_bucket{method=\"m\",le=\"0.0025\"} 1\n"),
-            "{}",
-            page.0
-        );
-        assert!(
-            page.0.contains("h_bucket{method=\"m\",le=\"+Inf\"} 2\n"),
-            "{}",
-            page.0
-        );
-        assert!(page.0.contains("h_count{method=\"m\"} 2\n"), "{}", page.0);
-    }
 }

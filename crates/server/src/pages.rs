@@ -1,14 +1,14 @@
 //! What is neither gRPC nor its JSON: a page for people, probes, metrics, and what is not found.
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{self, Request},
     response::{IntoResponse, Response},
     routing::get,
 };
 use http::{Method, StatusCode, header};
-use waybill_ledger::Severity;
+use waybill_ledger::{Severity, State, Status};
 
-use crate::{call::is_grpc, health, metrics, shared::Shared, status};
+use crate::{call::is_grpc, exposition, health, shared::Shared, status};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -27,7 +27,7 @@ pub(crate) fn pages(router: Router, shared: &Shared) -> Router {
     router.merge(pages).fallback(nothing_here)
 }
 
-async fn front(State(shared): State<Shared>) -> Response {
+async fn front(extract::State(shared): extract::State<Shared>) -> Response {
     let services: String = shared
         .contract
         .services()
@@ -48,32 +48,29 @@ async fn front(State(shared): State<Shared>) -> Response {
 }
 
 /// 200 while reads and questions are answered; whether emits are taken is told besides.
-async fn ready(State(shared): State<Shared>, request: Request) -> Response {
+async fn ready(extract::State(shared): extract::State<Shared>, request: Request) -> Response {
     let state = match shared.status().await {
         Ok(state) => state,
-        Err(failure) => {
-            return text(
-                status::http_status(failure.code()),
-                format!("{}\n", failure.message()),
-            );
-        }
+        Err(failure) => return failed(&failure),
     };
     let open = !shared.drain.begun();
-    let ready = open && health::answers_questions(&state);
-    let code = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    let (code, verdict) = match open && health::answers_questions(&state) {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     };
-    let verdict = if ready { "ready\n" } else { "not ready\n" };
-    let verbose = request
-        .uri()
-        .query()
-        .is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
-    if !verbose {
-        return text(code, verdict.to_owned());
-    }
-    let mark = |good: bool| if good { "+" } else { "-" };
+    let query = request.uri().query().unwrap_or_default();
+    let verbose = query.split('&').any(|part| part.starts_with("verbose"));
+    let details = if verbose {
+        details(&state, open)
+    } else {
+        String::new()
+    };
+    text(code, details + verdict)
+}
+
+/// One line for each thing that readiness looks at, and for each finding.
+fn details(state: &Status, open: bool) -> String {
+    let line = |good: bool, what: String| format!("[{}] {what}\n", if good { '+' } else { '-' });
     let (folded, total) = (
         state.heads.folded,
         state.heads.durable.max(state.questions_total),
@@ -82,20 +79,19 @@ async fn ready(State(shared): State<Shared>, request: Request) -> Response {
         .saturating_mul(1000)
         .checked_div(total)
         .unwrap_or(1000);
-    let mut page = format!(
-        "[{}] serving{}\n[{}] emits{}\n[{}] questions: views {folded}/{total} ({}.{} %)\n",
-        mark(open),
-        if open { "" } else { ": stopping" },
-        mark(state.emits_reason.is_empty()),
-        if state.emits_reason.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", state.emits_reason)
-        },
-        mark(health::answers_questions(&state)),
+    let serving = if open { "serving" } else { "serving: stopping" };
+    let emits = match state.emits {
+        State::Serving => "emits".to_owned(),
+        State::Rebuilding | State::Refusing => format!("emits: {}", state.emits_reason),
+    };
+    let questions = format!(
+        "questions: views {folded}/{total} ({}.{} %)",
         permille / 10,
-        permille % 10,
+        permille % 10
     );
+    let mut page = line(open, serving.to_owned())
+        + &line(state.emits == State::Serving, emits)
+        + &line(health::answers_questions(state), questions);
     for finding in state
         .findings
         .iter()
@@ -106,19 +102,16 @@ async fn ready(State(shared): State<Shared>, request: Request) -> Response {
             finding.code, finding.text, finding.remedy
         );
     }
-    text(code, page + verdict)
+    page
 }
 
-async fn prometheus(State(shared): State<Shared>) -> Response {
+async fn prometheus(extract::State(shared): extract::State<Shared>) -> Response {
     match shared.status().await {
         Ok(state) => {
             let page = shared.metrics.render(&state);
-            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()
+            ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], page).into_response()
         }
-        Err(failure) => text(
-            status::http_status(failure.code()),
-            format!("{}\n", failure.message()),
-        ),
+        Err(failure) => failed(&failure),
     }
 }
 
@@ -139,6 +132,13 @@ async fn nothing_here(request: Request) -> Response {
     text(
         StatusCode::NOT_FOUND,
         format!("nothing is served at `{path}`; see / for what is\n"),
+    )
+}
+
+fn failed(failure: &tonic::Status) -> Response {
+    text(
+        status::http_status(failure.code()),
+        format!("{}\n", failure.message()),
     )
 }
 

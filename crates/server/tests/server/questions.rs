@@ -268,6 +268,11 @@ async fn impossible_questions_are_refused_by_field() {
             field
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_knowledge_is_refused_by_field() {
+    let served = served().await;
     let knowledge = pb::Knowledge {
         order: Some(pb::knowledge::Order::Assumed(pb::AssumedKnowledge {
             lag: Some(prost_types::Duration {
