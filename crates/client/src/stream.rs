@@ -168,16 +168,22 @@ impl Worker {
         let mut answers = timeout(each, opening)
             .await
             .unwrap_or_else(|_| Err(slow(each)))?;
-        let mut more = true;
+        // What this connection owes; `progress` goes on counting over broken ones.
+        let (mut heard, mut more) = (Instant::now(), true);
         while more || !self.unanswered.is_empty() {
-            let until = self.progress + each;
             tokio::select! {
                 job = self.jobs.recv(), if more => match job {
                     None => more = false,
-                    Some(job) => hand_over(&requests, self.take(job))?,
+                    Some(job) => {
+                        if self.unanswered.is_empty() {
+                            heard = Instant::now();
+                        }
+                        hand_over(&requests, self.take(job))?;
+                    }
                 },
-                answer = timeout_at(until, next(&mut answers)), if !self.unanswered.is_empty() => {
+                answer = timeout_at(heard + each, next(&mut answers)), if !self.unanswered.is_empty() => {
                     self.settle(answer.unwrap_or_else(|_| Err(slow(each)))?);
+                    heard = Instant::now();
                 }
             }
         }
