@@ -70,8 +70,8 @@ fn record(position: u64) -> Record {
         record_time: Time::from_nanos_clamped(1_700_000_000_000_000_000 + i128::from(position)),
         epoch: u32::try_from(position / 20).unwrap(),
         stream_sequence: position * 1_000,
-        salt: (position % 3 != 0).then(|| digest[..16].try_into().unwrap()),
-        subject: if position % 4 == 0 {
+        salt: (!position.is_multiple_of(3)).then(|| digest[..16].try_into().unwrap()),
+        subject: if position.is_multiple_of(4) {
             "waybill.events.v1.acme".to_owned()
         } else {
             String::new()

@@ -59,10 +59,11 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// A header with a mark of its own.
+    /// A header with a mark of its own. A segment has room for its header, and is never larger than is read.
     pub(crate) fn new(reason: Reason, number: u32, bytes: u64, base: Tip, ledger_id: &str) -> Self {
         // The standard library seeds each state from the system's randomness.
         let mark = RandomState::new().hash_one(number).to_le_bytes();
+        let bytes = bytes.clamp(HEADER_BYTES as u64, SEGMENT_BYTES_MAX);
         Self {
             reason,
             number,

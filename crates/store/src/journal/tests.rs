@@ -402,6 +402,38 @@ fn an_unfinished_segment_is_cleared_away() {
     assert!(!unfinished.exists());
 }
 
+#[test]
+fn a_segment_that_cannot_be_begun_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(dir.path(), None, 0).unwrap();
+    append(&mut journal, &["a"]).unwrap();
+    let header = segment::Header {
+        bytes: 1 << 62,
+        ..segment::Header::new(Reason::Full, 2, 0, journal.tip().clone(), ID)
+    };
+    assert!(matches!(
+        Segment::create(dir.path(), header),
+        Err(Fault::Io { .. })
+    ));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    append(&mut journal, &["b"]).unwrap();
+}
+
+#[test]
+fn odd_segment_sizes_work() {
+    for segment_bytes in [0, 1, 4_096, 4_097] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { segment_bytes };
+        let open = || Journal::recover(dir.path(), ID, &options, &PURE, None, 0, &mut |_| Ok(()));
+        let (mut journal, _) = open().unwrap();
+        for word in ["a", "b", "c"] {
+            append(&mut journal, &[word]).unwrap();
+        }
+        drop(journal);
+        assert_eq!(open().unwrap().1.records, 3, "{segment_bytes}");
+    }
+}
+
 /// Version 1 as released: a reader of these bytes must give this journal for ever.
 #[test]
 fn golden_v1() {
