@@ -1,8 +1,8 @@
 //! The journal: the plain, append-only file format that keeps the promise (LEDGER J1 to J5). It is the truth, the backup,
 //! what is exported, and what a verifier reads; `README.md` describes its bytes.
 //!
-//! Reading order: [`append`] (writing), [`frame`] and [`segment`] (the bytes), [`recover`] (starting), [`scan`] and [`walk`] (what
-//! both readings share), [`read`] (looking without touching).
+//! Reading order: `append` (writing), `frame` and `segment` (the bytes), `recover` (starting), `scan` and `walk` (what
+//! every reading shares), `read` (looking without touching).
 
 mod append;
 mod frame;

@@ -9,7 +9,7 @@
 //! <data>/ballast     room to breathe when the disk is full (J5)
 //! ```
 //!
-//! Reading order: [`directory`] (opening), [`lock`], [`secret`], [`head`], [`space`], [`sealed`] (small files that are
+//! Reading order: `directory` (opening), `lock`, `secret`, `head`, `space`, `sealed` (small files that are
 //! whole or not there).
 
 mod directory;
