@@ -2,19 +2,20 @@
 //!
 //! The only file that knows sled. One tree, one batch for each step of events, a byte of the key for the keyspace; which
 //! bytes lie where is in the modules below, which know nothing of sled, and in `README.md`. Reading order: `keys`,
-//! `value`, `blocks` (records), `pages` (hashes and fingerprints), `index` (lists), `meta`, `tail` (how a step becomes
-//! keys and values), `folder` and `probe` (before sled may open), `scrub`.
+//! `value`, `blocks` (records), `pages` (hashes and numbers), `index` (lists), `meta`, `delta`, `tail` (how a step becomes
+//! keys and values), `reads`, `select`, `scrub`, `folder` and `probe` (before sled may open).
 //!
 //! Nothing that sled does may take the process down: its calls stand in [`guarded`], which turns a panic into a fault.
 //! After a failed write nothing more is written, for sled's own errors stay; the caller drops it and opens it again.
 mod blocks;
+mod delta;
 mod folder;
 mod index;
 mod keys;
 mod meta;
 mod pages;
 mod probe;
-mod read;
+mod reads;
 mod scrub;
 mod select;
 mod tail;
@@ -27,10 +28,9 @@ use std::{
     any::Any,
     fmt,
     io::{self, Write as _},
-    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -42,7 +42,7 @@ pub use select::Candidates;
 
 use self::{
     blocks::Recent,
-    keys::{Key, Writes},
+    keys::{Full, Key, Writes},
     tail::{Tail, suspect},
 };
 use crate::{
@@ -55,6 +55,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// A flush after a write error may never return (`README.md`): how long to wait for it.
 const FLUSH_WAIT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// So many keys are put ahead that the last leaf of sled's that grows, of 16, never holds a full page.
+const KEYS_AHEAD: u64 = 32;
 
 /// How a database is opened.
 #[derive(Clone, Debug)]
@@ -107,9 +109,19 @@ struct Inner {
     dir: PathBuf,
     sled: RwLock<Option<Arc<Sled>>>,
     tail: RwLock<Arc<Tail>>,
+    /// Last position of every full block: eight bytes for a dozen events or more.
+    block_ends: RwLock<Vec<u64>>,
     recent: Mutex<Recent>,
-    /// Held while writing; what it holds is the first failure, after which nothing is written.
-    failed: Mutex<Option<String>>,
+    writer: Mutex<Writer>,
+}
+
+/// What only the one who writes needs.
+#[derive(Default)]
+struct Writer {
+    /// The first failure, after which nothing is written.
+    failed: Option<String>,
+    /// How many keys of each kind of page were put ahead, in the order of [`Full::ALL`].
+    ahead: [u64; Full::ALL.len()],
 }
 
 impl fmt::Debug for Database {
@@ -132,14 +144,19 @@ impl Database {
             probe::run(command, dir, folder::bytes_on_disk(dir))?;
         }
         let sled = open_sled(dir, options)?;
-        let tail = load_tail(dir, &sled)?;
+        let (tail, block_ends) = load(dir, &sled)?;
         let meta = tail.meta.clone();
+        let writer = Writer {
+            failed: None,
+            ahead: keys_ahead(dir, &sled)?,
+        };
         let inner = Inner {
             dir: dir.to_owned(),
             sled: RwLock::new(Some(Arc::new(sled))),
             tail: RwLock::new(Arc::new(tail)),
+            block_ends: RwLock::new(block_ends),
             recent: Mutex::default(),
-            failed: Mutex::default(),
+            writer: Mutex::new(writer),
         };
         Ok(Opened {
             database: Self(Arc::new(inner)),
@@ -161,18 +178,40 @@ impl Database {
     /// [`Fault::Foreign`] when the step does not continue where the last one ended; [`Fault::TooLarge`]. Anything else is
     /// final: from then on nothing is written, and the database is to be closed and opened again.
     pub fn apply(&self, step: &Step<'_>) -> Result<(), Fault> {
-        let mut failed = lock(&self.0.failed);
-        if let Some(why) = &*failed {
+        let mut writer = lock(&self.0.writer);
+        if let Some(why) = &writer.failed {
             return Err(Fault::Stopped { why: why.clone() });
         }
         let mut tail = Tail::clone(&self.tail());
-        let writes = tail.step(step)?;
-        let written = self.with("write", |sled| sled.apply_batch(batch(writes)));
+        let mut writes = tail.step(step)?;
+        let block_ends = std::mem::take(&mut writes.block_ends);
+        let put_ahead = self.put_ahead(&tail, &mut writer.ahead);
+        let written =
+            put_ahead.and_then(|()| self.with("write", |sled| sled.apply_batch(batch(writes))));
         if let Err(fault) = written {
-            *failed = Some(fault.to_string());
+            writer.failed = Some(fault.to_string());
             return Err(fault);
         }
-        *self.0.tail.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tail);
+        write(&self.0.block_ends).extend(block_ends);
+        *write(&self.0.tail) = Arc::new(tail);
+        Ok(())
+    }
+
+    /// Puts the keys of the full pages to come, where they run short (see [`Full`]).
+    fn put_ahead(&self, tail: &Tail, ahead: &mut [u64; Full::ALL.len()]) -> Result<(), Fault> {
+        for (full, ahead) in Full::ALL.into_iter().zip(ahead) {
+            let needed = tail.full_pages(full) + KEYS_AHEAD;
+            if *ahead >= needed {
+                continue;
+            }
+            let until = needed + KEYS_AHEAD;
+            let put = |sled: &sled::Tree| {
+                (*ahead..until)
+                    .try_for_each(|number| sled.insert(full.key(number), &[][..]).map(drop))
+            };
+            self.with("write", put)?;
+            *ahead = until;
+        }
         Ok(())
     }
 
@@ -212,13 +251,7 @@ impl Database {
 
     /// Lets go of the files. Clones and lists that are still about answer [`Fault::Stopped`] from now on.
     pub fn close(&self) {
-        drop(
-            self.0
-                .sled
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        drop(write(&self.0.sled).take());
     }
 
     /// Writes everything back, closes, and marks a clean stop, so that the next start believes what is here whatever
@@ -227,26 +260,15 @@ impl Database {
     /// # Errors
     /// [`Fault::Io`]; [`Fault::Stopped`] after a failed write, or when reads do not end. Then there is no mark.
     pub fn close_clean(&self, boot_id: Option<&str>) -> Result<(), Fault> {
-        if self
-            .0
-            .sled
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_none()
-        {
+        if read(&self.0.sled).is_none() {
             return Ok(());
         }
-        if let Some(why) = &*lock(&self.0.failed) {
+        if let Some(why) = &lock(&self.0.writer).failed {
             self.close();
             return Err(Fault::Stopped { why: why.clone() });
         }
         self.flush()?;
-        let sled = self
-            .0
-            .sled
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let sled = write(&self.0.sled).take();
         if let Some(sled) = sled {
             drop_last(sled)?;
         }
@@ -254,7 +276,7 @@ impl Database {
     }
 
     fn tail(&self) -> Arc<Tail> {
-        Arc::clone(&self.0.tail.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&read(&self.0.tail))
     }
 
     /// Joins the chunks of a value.
@@ -262,14 +284,12 @@ impl Database {
         value::join(key, head, &mut |key| self.get(key))?.map_err(|what| self.damage_anywhere(what))
     }
 
+    /// A value; what is empty was only put ahead.
     fn get(&self, key: Key) -> Result<Option<Vec<u8>>, Fault> {
-        self.with("read", |sled| sled.get(&key))
-            .map(|value| value.map(|it| it.to_vec()))
-    }
-
-    fn first_within(&self, keys: Range<Key>) -> Result<Option<(Key, Vec<u8>)>, Fault> {
-        let first = self.with("read", |sled| sled.range(keys).next().transpose())?;
-        Ok(first.map(|(key, value)| (key.to_vec(), value.to_vec())))
+        let value = self.with("read", |sled| sled.get(&key))?;
+        Ok(value
+            .filter(|value| !value.is_empty())
+            .map(|value| value.to_vec()))
     }
 
     fn with<T>(
@@ -282,8 +302,7 @@ impl Database {
     }
 
     fn sled(&self) -> Result<Arc<Sled>, Fault> {
-        let sled = self.0.sled.read().unwrap_or_else(PoisonError::into_inner);
-        sled.clone().ok_or_else(|| Fault::Stopped {
+        read(&self.0.sled).clone().ok_or_else(|| Fault::Stopped {
             why: "the database is closed".to_owned(),
         })
     }
@@ -305,7 +324,7 @@ impl Database {
 /// 2 when the system refused something. Says on standard error what is wrong.
 #[must_use]
 pub fn probe_main(dir: &Path) -> i32 {
-    let result = open_sled(dir, &Options::default()).and_then(|sled| load_tail(dir, &sled));
+    let result = open_sled(dir, &Options::default()).and_then(|sled| load(dir, &sled).map(drop));
     let Err(fault) = result else {
         return probe::SOUND;
     };
@@ -356,42 +375,54 @@ fn open_sled(dir: &Path, options: &Options) -> Result<Sled, Fault> {
     }
 }
 
-/// Reads back the open end, and looks whether the last full pages are there.
-fn load_tail(dir: &Path, sled: &Sled) -> Result<Tail, Fault> {
+/// Reads back the open end and where the blocks end. Puts the fences where there is nothing yet.
+fn load(dir: &Path, sled: &Sled) -> Result<(Tail, Vec<u64>), Fault> {
     let doubt = |fault| match fault {
         Fault::Damage(damage) => suspect(damage.what),
         fault => fault,
     };
     let mut get = |key: Key| {
-        guarded(dir, "read", || sled.tree().get(&key)).map(|it| it.map(|value| value.to_vec()))
+        let value = guarded(dir, "read", || sled.tree().get(&key)).map_err(doubt)?;
+        Ok(value
+            .filter(|value| !value.is_empty())
+            .map(|value| value.to_vec()))
     };
     let deltas = guarded(dir, "read", || {
         sled.tree()
             .range(keys::deltas())
             .collect::<sled::Result<Vec<_>>>()
     });
-    let deltas = deltas
-        .map_err(doubt)?
-        .into_iter()
-        .map(|(key, value)| Ok((keys::delta_first(&key)?, value.to_vec())));
-    let deltas = deltas
-        .collect::<Result<Vec<_>, String>>()
-        .map_err(suspect)?;
-    let tail = Tail::load(&mut get, &deltas).map_err(doubt)?;
-    let empty = guarded(dir, "read", || sled.tree().iter().next().transpose())
-        .map_err(doubt)?
-        .is_none();
-    if tail.meta.is_none() && !empty {
-        return Err(suspect(
-            "it holds something and no description of it".to_owned(),
-        ));
-    }
-    for key in tail.last_full() {
-        if get(key.clone()).map_err(doubt)?.is_none() {
-            return Err(suspect(format!("the last full page {key:?} is missing")));
+    let delta =
+        |(key, value): (sled::IVec, sled::IVec)| Ok((keys::delta_first(&key)?, value.to_vec()));
+    let deltas: Result<Vec<_>, String> = deltas.map_err(doubt)?.into_iter().map(delta).collect();
+    let tail = Tail::load(&mut get, &deltas.map_err(suspect)?)?;
+    if tail.meta.is_none() {
+        if get(Full::Block.key(0))?.is_some() || get(keys::open_block())?.is_some() {
+            return Err(suspect(
+                "it holds events and no description of them".to_owned(),
+            ));
         }
+        let mut fences = keys::fences();
+        guarded(dir, "write", || {
+            fences.try_for_each(|key| sled.tree().insert(key, &[][..]).map(drop))
+        })?;
     }
-    Ok(tail)
+    let block_ends = tail.load_block_ends(&mut get)?;
+    Ok((tail, block_ends))
+}
+
+/// How many keys of each kind of page were put ahead.
+fn keys_ahead(dir: &Path, sled: &Sled) -> Result<[u64; Full::ALL.len()], Fault> {
+    let mut ahead = [0; Full::ALL.len()];
+    for (full, ahead) in Full::ALL.into_iter().zip(&mut ahead) {
+        let last = guarded(dir, "read", || {
+            sled.tree().range(full.keys()).next_back().transpose()
+        })?;
+        *ahead = last
+            .and_then(|(key, _)| full.number(&key))
+            .map_or(0, |number| number + 1);
+    }
+    Ok(ahead)
 }
 
 fn batch(writes: Writes) -> sled::Batch {
@@ -472,6 +503,14 @@ fn damage(dir: &Path, first_position: u64, last_position: Option<u64>, what: Str
     .into()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }

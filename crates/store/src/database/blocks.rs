@@ -1,15 +1,15 @@
 //! Blocks: consecutive records, packed and compressed into one value, or one large record over several.
 //!
 //! Kind 0 is stored, 1 compressed with lz4. Body: `first position u64 | count u16 | raw length u32 | payload`. The
-//! payload, decompressed, is for each record its length as u32 and its bytes ([`crate::codec`]). The key of a block is
-//! its *last* position, so that the first key at or after a position is the block that holds it.
+//! payload, decompressed, is for each record its length as u32 and its bytes ([`crate::codec`]). Blocks are numbered from
+//! 0; the pages of ends say which block ends with which position.
 use std::sync::Arc;
 
 use super::{
-    keys::{self, VALUE_BYTES_MAX, Writes},
+    keys::{self, Full, VALUE_BYTES_MAX, Writes},
     value,
 };
-use crate::{codec, record::Record};
+use crate::{Fault, codec, record::Record};
 
 /// 1: as above.
 const VERSION: u8 = 1;
@@ -18,17 +18,21 @@ const LZ4: u8 = 1;
 /// What a block in one value may hold, compressed.
 const ROOM: usize = VALUE_BYTES_MAX - value::HEADER_BYTES - 14;
 /// A block this full is not worth trying to fill further.
-const FULL_ENOUGH: usize = ROOM / 100 * 92;
+const FULL_ENOUGH: usize = ROOM * 94 / 100;
 /// However well events compress, reading one never means decompressing more than this, large records apart.
 const RAW_BYTES_MAX: usize = 32 << 10;
 /// However small events are, a block has no more than this.
 const RECORDS_MAX: usize = 512;
-/// No record is larger; a longer length in a block is damage, not a reason to allocate.
-const RECORD_BYTES_MAX: usize = 16 << 20;
+/// No record may be larger, encoded, in bytes.
+const RECORD_BYTES_MAX: usize = 8 << 20;
+/// A longer block is damage, not a reason to allocate.
+const BLOCK_BYTES_MAX: usize = RECORD_BYTES_MAX + RAW_BYTES_MAX + 4;
 
 /// The newest records, not yet enough for a block.
 #[derive(Clone)]
 pub(crate) struct OpenBlock {
+    /// Its number once it is full.
+    pub(crate) number: u64,
     first: u64,
     raw: Vec<u8>,
     /// Where each record ends in `raw`.
@@ -38,11 +42,24 @@ pub(crate) struct OpenBlock {
 }
 
 impl OpenBlock {
-    pub(crate) fn starting_at(first: u64) -> Self {
+    /// An empty block for what comes after no event at all.
+    pub(crate) fn new() -> Self {
         Self {
-            first,
+            number: 0,
+            first: 1,
             raw: Vec::new(),
             ends: Vec::new(),
+            expected: ROOM,
+        }
+    }
+
+    /// Goes on with what was read back.
+    pub(crate) fn resume(number: u64, block: Block) -> Self {
+        Self {
+            number,
+            first: block.first,
+            raw: block.raw,
+            ends: block.ends,
             expected: ROOM,
         }
     }
@@ -67,14 +84,27 @@ impl OpenBlock {
         )
     }
 
-    /// Adds an encoded record and puts every block that became full. Says whether there was one.
-    pub(crate) fn push(&mut self, record: &[u8], writes: &mut Writes) -> bool {
-        self.add(record);
+    /// Adds a record and puts every block that became full. Says whether there was one.
+    pub(crate) fn push(&mut self, record: &Record, writes: &mut Writes) -> Result<bool, Fault> {
+        let start = self.raw.len();
+        self.raw.extend_from_slice(&[0; 4]);
+        codec::encode(record, &mut self.raw);
+        let bytes = self.raw.len() - start - 4;
+        if bytes > RECORD_BYTES_MAX {
+            return Err(Fault::TooLarge {
+                what: "a record",
+                bytes,
+                limit: RECORD_BYTES_MAX,
+            });
+        }
+        let length = u32::try_from(bytes).expect("RECORD_BYTES_MAX fits");
+        self.raw[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.ends.push(self.raw.len());
         let due = self.raw.len() >= self.expected || self.ends.len() >= RECORDS_MAX;
-        due && self.seal(writes)
+        Ok(due && self.seal(writes))
     }
 
-    /// Adds an encoded record to what is open, however full that is.
+    /// Adds a record that was encoded before, however full the block is.
     pub(crate) fn add(&mut self, record: &[u8]) {
         value::put_sized(record, &mut self.raw);
         self.ends.push(self.raw.len());
@@ -82,78 +112,115 @@ impl OpenBlock {
 
     /// Puts what is open under its key, after putting blocks until the rest fits one value.
     pub(crate) fn put_open(&mut self, writes: &mut Writes) {
-        let (mut codec, mut payload) = compress(&self.raw);
-        while payload.len() > ROOM {
-            self.put_some(payload.len(), writes);
-            (codec, payload) = compress(&self.raw);
+        let mut scratch = std::mem::take(&mut writes.scratch);
+        let mut packed = Packed::new(&self.raw, &mut scratch);
+        while packed.payload.len() > ROOM {
+            let bytes = packed.payload.len();
+            self.put_some(bytes, &mut scratch, writes);
+            packed = Packed::new(&self.raw, &mut scratch);
         }
-        let value = self.value(self.ends.len(), codec, &payload);
-        value::put(keys::open_block(), value, writes);
+        value::put(
+            keys::open_block(),
+            packed.value(self.first, self.ends.len()),
+            writes,
+        );
+        writes.scratch = scratch;
     }
 
     /// Puts full blocks until what is left is not full.
     fn seal(&mut self, writes: &mut Writes) -> bool {
+        let mut scratch = std::mem::take(&mut writes.scratch);
         let mut sealed = false;
         while !self.ends.is_empty() {
-            let (codec, payload) = compress(&self.raw);
-            if payload.len() > ROOM {
-                self.put_some(payload.len(), writes);
+            let packed = Packed::new(&self.raw, &mut scratch);
+            let bytes = packed.payload.len();
+            if bytes > ROOM {
+                self.put_some(bytes, &mut scratch, writes);
             } else {
-                self.learn(self.raw.len(), payload.len());
                 let at_bound = self.raw.len() >= RAW_BYTES_MAX || self.ends.len() >= RECORDS_MAX;
-                if payload.len() < FULL_ENOUGH && !at_bound {
+                if bytes < FULL_ENOUGH && !at_bound {
+                    self.learn(self.raw.len(), bytes);
                     break;
                 }
-                self.put(self.ends.len(), codec, &payload, writes);
+                let value = packed.value(self.first, self.ends.len());
+                self.learn(self.raw.len(), bytes);
+                self.put(self.ends.len(), value, writes);
             }
             sealed = true;
         }
+        writes.scratch = scratch;
         sealed
     }
 
-    /// Puts as many records as fit one block, or one large record in chunks. `payload_bytes` is what all take up.
-    fn put_some(&mut self, mut payload_bytes: usize, writes: &mut Writes) {
+    /// Puts as many records as fit one block, or one large record in chunks. `bytes` is what all of them take up.
+    fn put_some(&mut self, mut bytes: usize, scratch: &mut Vec<u8>, writes: &mut Writes) {
         let mut raw = self.raw.len();
         loop {
-            raw = raw * (ROOM * 98 / 100) / payload_bytes;
+            raw = raw * (ROOM * 98 / 100) / bytes;
             let count = self.ends.partition_point(|&end| end <= raw).max(1);
             let end = self.ends[count - 1];
-            let (codec, payload) = compress(&self.raw[..end]);
-            if payload.len() <= ROOM || count == 1 {
-                self.learn(end, payload.len());
-                self.put(count, codec, &payload, writes);
+            let packed = Packed::new(&self.raw[..end], scratch);
+            (raw, bytes) = (end, packed.payload.len());
+            if bytes <= ROOM || count == 1 {
+                let value = packed.value(self.first, count);
+                self.learn(raw, bytes);
+                self.put(count, value, writes);
                 return;
             }
-            (raw, payload_bytes) = (end, payload.len());
         }
     }
 
-    fn put(&mut self, count: usize, codec: u8, payload: &[u8], writes: &mut Writes) {
-        let value = self.value(count, codec, payload);
-        value::put(keys::block(self.first + count as u64 - 1), value, writes);
+    fn put(&mut self, count: usize, value: Vec<u8>, writes: &mut Writes) {
+        value::put(Full::Block.key(self.number), value, writes);
         let end = self.ends[count - 1];
         self.raw.drain(..end);
         self.ends.drain(..count);
         self.ends.iter_mut().for_each(|it| *it -= end);
         self.first += count as u64;
-    }
-
-    fn value(&self, count: usize, codec: u8, payload: &[u8]) -> Vec<u8> {
-        let raw = if count == 0 { 0 } else { self.ends[count - 1] };
-        let mut value = value::begin(VERSION, codec);
-        value.extend_from_slice(&self.first.to_le_bytes());
-        let count = u16::try_from(count).expect("RECORDS_MAX fits");
-        value.extend_from_slice(&count.to_le_bytes());
-        let raw = u32::try_from(raw).expect("a block is far below 4 GiB");
-        value.extend_from_slice(&raw.to_le_bytes());
-        value.extend_from_slice(payload);
-        value
+        self.number += 1;
+        writes.block_ends.push(self.first - 1);
     }
 
     /// Aims a little below what would fill a block exactly: a block that turns out too large is compressed again.
     fn learn(&mut self, raw: usize, payload: usize) {
-        let fills = raw * (ROOM * 97 / 100) / payload.max(1);
+        let fills = raw * (ROOM * 98 / 100) / payload.max(1);
         self.expected = fills.clamp(ROOM / 2, RAW_BYTES_MAX);
+    }
+}
+
+/// Raw bytes as a block keeps them: compressed, where that makes them smaller.
+struct Packed<'a> {
+    codec: u8,
+    raw_bytes: usize,
+    payload: &'a [u8],
+}
+
+impl<'a> Packed<'a> {
+    fn new(raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Self {
+        scratch.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
+        match lz4_flex::block::compress_into(raw, scratch) {
+            Ok(bytes) if bytes < raw.len() => Self {
+                codec: LZ4,
+                raw_bytes: raw.len(),
+                payload: &scratch[..bytes],
+            },
+            _ => Self {
+                codec: STORED,
+                raw_bytes: raw.len(),
+                payload: raw,
+            },
+        }
+    }
+
+    fn value(&self, first: u64, count: usize) -> Vec<u8> {
+        let mut value = value::begin(VERSION, self.codec, 14 + self.payload.len());
+        value.extend_from_slice(&first.to_le_bytes());
+        let count = u16::try_from(count).expect("RECORDS_MAX fits");
+        value.extend_from_slice(&count.to_le_bytes());
+        let raw_bytes = u32::try_from(self.raw_bytes).expect("a block is far below 4 GiB");
+        value.extend_from_slice(&raw_bytes.to_le_bytes());
+        value.extend_from_slice(self.payload);
+        value
     }
 }
 
@@ -171,7 +238,7 @@ impl Block {
         let (codec, mut body) = value::open(whole, VERSION, "a block")?;
         let (first, count) = (body.u64()?, body.u16()?);
         let length = usize::try_from(body.u32()?).unwrap_or(usize::MAX);
-        if length > RECORD_BYTES_MAX || first == 0 {
+        if length > BLOCK_BYTES_MAX || first == 0 {
             return Err(format!(
                 "a block from position {first} of {length} bytes is not possible"
             ));
@@ -206,17 +273,6 @@ impl Block {
             keys::small(position - self.first),
             position,
         )
-    }
-}
-
-impl From<Block> for OpenBlock {
-    fn from(block: Block) -> Self {
-        Self {
-            first: block.first,
-            raw: block.raw,
-            ends: block.ends,
-            expected: ROOM,
-        }
     }
 }
 
@@ -269,14 +325,5 @@ fn decode_at(raw: &[u8], ends: &[usize], at: usize, position: u64) -> Result<Rec
             "position {} was found where {position} should be",
             record.position
         ))
-    }
-}
-
-fn compress(raw: &[u8]) -> (u8, Vec<u8>) {
-    let compressed = lz4_flex::block::compress(raw);
-    if compressed.len() < raw.len() {
-        (LZ4, compressed)
-    } else {
-        (STORED, raw.to_vec())
     }
 }

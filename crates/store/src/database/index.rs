@@ -7,7 +7,7 @@
 use waybill_core::Time;
 
 use super::{
-    keys::{self, Key, Writes},
+    keys::{self, Full, Key, Writes},
     pages::PAGE_EVENTS,
     value,
 };
@@ -25,20 +25,18 @@ pub(crate) fn word(term: &str) -> u32 {
 }
 
 /// What the index keeps of one event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct Entry<W> {
     pub(crate) record_time: i64,
     pub(crate) occur_time: Option<i64>,
-    pub(crate) words: Vec<u32>,
+    pub(crate) words: W,
 }
 
-impl Entry {
-    pub(crate) fn new(record_time: Time, keys: &Keys) -> Self {
-        Self {
-            record_time: record_time.nanos(),
-            occur_time: keys.occur_time.map(Time::nanos),
-            words: keys.terms.iter().map(|term| word(term)).collect(),
-        }
+/// The entry of an event with these keys.
+pub(crate) fn entry(record_time: Time, keys: &Keys) -> Entry<impl Iterator<Item = u32>> {
+    Entry {
+        record_time: record_time.nanos(),
+        occur_time: keys.occur_time.map(Time::nanos),
+        words: keys.terms.iter().map(|term| word(term)),
     }
 }
 
@@ -57,9 +55,9 @@ pub(crate) struct OpenIndex {
 }
 
 impl OpenIndex {
-    /// Position that the next entry belongs to.
-    pub(crate) fn next_position(&self) -> u64 {
-        self.page * PAGE_EVENTS + self.count + 1
+    /// How many events there are, over all pages.
+    pub(crate) fn count(&self) -> u64 {
+        self.page * PAGE_EVENTS + self.count
     }
 
     /// An empty page.
@@ -71,10 +69,9 @@ impl OpenIndex {
     }
 
     /// Adds an event to a page that has room for it.
-    pub(crate) fn add(&mut self, entry: &Entry) {
+    pub(crate) fn add(&mut self, entry: Entry<impl Iterator<Item = u32>>) {
         let group = u8::try_from(self.count / GROUP_EVENTS).expect("a page has 16 groups");
-        self.words
-            .extend(entry.words.iter().map(|&word| (word, group)));
+        self.words.extend(entry.words.map(|word| (word, group)));
         self.record = widen(self.record, entry.record_time);
         if let Some(occur) = entry.occur_time {
             self.occur = widen(self.occur, occur);
@@ -83,11 +80,15 @@ impl OpenIndex {
     }
 
     /// Adds an event and puts the page when it is full. Says whether it was.
-    pub(crate) fn push(&mut self, entry: &Entry, writes: &mut Writes) -> bool {
+    pub(crate) fn push(
+        &mut self,
+        entry: Entry<impl Iterator<Item = u32>>,
+        writes: &mut Writes,
+    ) -> bool {
         self.add(entry);
         let full = self.count == PAGE_EVENTS;
         if full {
-            self.page().put(keys::index(self.page), writes);
+            self.page().put(Full::Index.key(self.page), writes);
             *self = Self::starting_at(self.page + 1);
         }
         full
@@ -150,7 +151,7 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn put(&self, key: Key, writes: &mut Writes) {
-        let mut value = value::begin(VERSION, 0);
+        let mut value = value::begin(VERSION, 0, 37 + self.words.len() * 6);
         value.push(u8::from(self.occur.is_some()) | u8::from(self.record.is_some()) << 1);
         for (min, max) in [
             self.occur.unwrap_or_default(),
@@ -284,8 +285,8 @@ mod tests {
     fn a_page_comes_back_from_its_chunks_and_resumes_where_it_was() {
         let mut open = OpenIndex::starting_at(3);
         for n in 0..400u32 {
-            let words = (0..9).map(|m| n * 7 + m * 1_000_003).collect();
-            open.add(&Entry {
+            let words = (0..9).map(|m| n * 7 + m * 1_000_003);
+            open.add(Entry {
                 record_time: i64::from(n),
                 occur_time: Some(i64::from(n) - 9),
                 words,
@@ -302,14 +303,16 @@ mod tests {
         let page = Page::read(&whole).unwrap();
         assert_eq!(page, open.page());
         let resumed = OpenIndex::resume(&page, 3 * PAGE_EVENTS + 400);
-        assert_eq!(resumed.next_position(), open.next_position());
+        assert_eq!(resumed.count(), open.count());
         assert_eq!(resumed.page(), page);
     }
 
     #[test]
     fn a_flipped_bit_is_seen() {
         let mut writes = Writes::default();
-        OpenIndex::default().page().put(keys::index(0), &mut writes);
+        OpenIndex::default()
+            .page()
+            .put(Full::Index.key(0), &mut writes);
         let (_, value) = writes.put.pop().unwrap();
         for bit in 0..value.len() * 8 {
             let mut value = value.clone();

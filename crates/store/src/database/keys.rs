@@ -7,11 +7,84 @@ pub(crate) const VALUE_BYTES_MAX: usize = 4096;
 /// A key of the tree.
 pub(crate) type Key = Vec<u8>;
 
+/// A kind of page that is written once, when it is full, under its number from 0.
+///
+/// sled keeps up to 16 neighbouring values in one leaf, and writes the whole leaf again when it splits: three times, in
+/// the end, for keys that only grow, which is most of what it writes and a third of the disk. So the numbers that come
+/// next are put ahead of time, with empty values, and the leaves split while they weigh nothing. For the same reason
+/// [`fences`] stand between the kinds: a leaf that grows and splits holds no full page of its neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// Blocks of records.
+    Block,
+    /// Where the blocks end.
+    Ends,
+    /// Fingerprints.
+    Fingerprints,
+    /// Tiles of leaf hashes.
+    Leaves,
+    /// The index.
+    Index,
+}
+
+impl Full {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Block,
+        Self::Ends,
+        Self::Fingerprints,
+        Self::Leaves,
+        Self::Index,
+    ];
+
+    /// Key of the page of a number.
+    pub(crate) fn key(self, number: u64) -> Key {
+        [self.keyspace(), &number.to_be_bytes()].concat()
+    }
+
+    /// Where its keys lie, those put ahead included; the fences come after.
+    pub(crate) fn keys(self) -> std::ops::Range<Key> {
+        self.key(0)..self.key(FENCE)
+    }
+
+    /// The number in a key of its own.
+    pub(crate) fn number(self, key: &[u8]) -> Option<u64> {
+        let number = key.strip_prefix(self.keyspace())?.first_chunk()?;
+        Some(u64::from_be_bytes(*number))
+    }
+
+    fn keyspace(self) -> &'static [u8] {
+        match self {
+            Self::Block => b"e",
+            Self::Ends => b"b",
+            Self::Fingerprints => b"f",
+            Self::Leaves => b"h\0",
+            Self::Index => b"x",
+        }
+    }
+}
+
+/// No page has this number or a higher one.
+const FENCE: u64 = u64::MAX << 32;
+/// More than a leaf holds.
+const FENCE_KEYS: u64 = 20;
+
+/// Keys, in order, that stand with empty values behind each kind of page.
+pub(crate) fn fences() -> impl Iterator<Item = Key> {
+    Full::ALL
+        .into_iter()
+        .flat_map(|full| (FENCE..FENCE + FENCE_KEYS).map(move |number| full.key(number)))
+}
+
 /// Changes to the tree that belong together.
 #[derive(Default)]
 pub(crate) struct Writes {
     pub(crate) put: Vec<(Key, Vec<u8>)>,
     pub(crate) remove: Vec<Key>,
+    /// Last position of each block among them.
+    pub(crate) block_ends: Vec<u64>,
+    /// Where blocks are compressed.
+    pub(crate) scratch: Vec<u8>,
 }
 
 impl Writes {
@@ -29,16 +102,6 @@ impl Writes {
     }
 }
 
-/// The block that ends with `last`; its further chunks follow it.
-pub(crate) fn block(last: u64) -> Key {
-    numbered(b'e', last)
-}
-
-/// After the last block.
-pub(crate) fn blocks_end() -> Key {
-    vec![b'e' + 1]
-}
-
 /// A later piece of what is kept under `key`.
 pub(crate) fn chunk(mut key: Key, number: u16) -> Key {
     key.extend_from_slice(&number.to_be_bytes());
@@ -50,16 +113,6 @@ pub(crate) fn tile(level: u8, index: u64) -> Key {
     [&[b'h', level][..], &index.to_be_bytes()].concat()
 }
 
-/// A full page of fingerprints.
-pub(crate) fn fingerprints(page: u64) -> Key {
-    numbered(b'f', page)
-}
-
-/// A full page of the index.
-pub(crate) fn index(page: u64) -> Key {
-    numbered(b'x', page)
-}
-
 /// What describes the whole.
 pub(crate) fn meta() -> Key {
     vec![b'm']
@@ -67,7 +120,7 @@ pub(crate) fn meta() -> Key {
 
 /// The block that is not full yet.
 pub(crate) fn open_block() -> Key {
-    vec![b'o', b'b']
+    b"ob".to_vec()
 }
 
 /// A tile that is not full yet.
@@ -75,17 +128,22 @@ pub(crate) fn open_tile(level: u8) -> Key {
     vec![b'o', b't', level]
 }
 
+/// The page of block ends that is not full yet.
+pub(crate) fn open_ends() -> Key {
+    b"oe".to_vec()
+}
+
 /// The page of fingerprints that is not full yet.
 pub(crate) fn open_fingerprints() -> Key {
-    vec![b'o', b'f']
+    b"of".to_vec()
 }
 
 /// The page of the index that is not full yet.
 pub(crate) fn open_index() -> Key {
-    vec![b'o', b'x']
+    b"ox".to_vec()
 }
 
-/// A small step, kept as it came until the next block is full.
+/// A small step, kept as it came until the next page is full.
 pub(crate) fn delta(first: u64) -> Key {
     [&b"od"[..], &first.to_be_bytes()].concat()
 }
@@ -125,11 +183,4 @@ pub(crate) fn tile_of(position: u64) -> u64 {
 /// When it does not fit, which no page or tile reaches.
 pub(crate) fn small(number: u64) -> usize {
     usize::try_from(number).expect("a number within a page fits an index")
-}
-
-fn numbered(keyspace: u8, number: u64) -> Key {
-    let mut key = Vec::with_capacity(11);
-    key.push(keyspace);
-    key.extend_from_slice(&number.to_be_bytes());
-    key
 }

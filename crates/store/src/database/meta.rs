@@ -42,7 +42,7 @@ impl Meta {
                 limit: VALUE_BYTES_MAX,
             });
         }
-        let mut value = value::begin(VERSION, 0);
+        let mut value = value::begin(VERSION, 0, bytes);
         value::put_sized(self.ledger_id.as_bytes(), &mut value);
         value.extend_from_slice(&self.tip.position.to_le_bytes());
         value.extend_from_slice(&self.tip.record_time.nanos().to_le_bytes());

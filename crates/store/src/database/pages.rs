@@ -1,17 +1,17 @@
-//! Pages without a header: tiles of the tree, and fingerprints by position.
+//! Pages without a header: tiles of the tree, and numbers: fingerprints by position, ends of blocks.
 //!
 //! A full tile is 128 hashes, one behind the other, and nothing else. Level 0 has the leaves; level n has the roots of
 //! the full tiles of level n - 1, so node (7n, i) of the tree is hash i of level n, and the six levels between are worked
-//! out when they are asked for. A full page of fingerprints is 512 of them, big-endian, by position. What is not full yet
-//! is kept apart, behind the number of the page it will be, as u64.
-use super::keys::{self, Key, Writes};
+//! out when they are asked for. A full page of numbers is 512 of them as u64, big-endian. What is not full yet is kept
+//! apart, behind the number of the page it will be, as u64, little-endian.
+use super::keys::{self, Full, Key, Writes};
 use crate::record::Hash;
 
 /// Hashes in a tile.
 pub(crate) const TILE_HASHES: u64 = 128;
 /// Levels of the tree that one level of tiles spans.
 pub(crate) const TILE_LEVELS: u8 = 7;
-/// Positions in a page of fingerprints, and of the index.
+/// Positions in a page of the index; numbers in a page of them.
 pub(crate) const PAGE_EVENTS: u64 = 512;
 
 /// A tile that is not full yet.
@@ -59,49 +59,49 @@ impl OpenTile {
     }
 }
 
-/// The page of fingerprints that is not full yet.
+/// A page of numbers that is not full yet: fingerprints by position, or the last positions of blocks.
 #[derive(Clone, Default)]
-pub(crate) struct OpenFingerprints {
+pub(crate) struct OpenNumbers {
     pub(crate) page: u64,
     pub(crate) list: Vec<u64>,
 }
 
-impl OpenFingerprints {
-    /// Position that the next fingerprint belongs to.
-    pub(crate) fn next_position(&self) -> u64 {
-        self.page * PAGE_EVENTS + self.list.len() as u64 + 1
+impl OpenNumbers {
+    /// How many numbers there are, over all pages.
+    pub(crate) fn count(&self) -> u64 {
+        self.page * PAGE_EVENTS + self.list.len() as u64
     }
 
-    /// Adds a fingerprint and puts the page when it is full. Says whether it was.
-    pub(crate) fn push(&mut self, fingerprint: u64, writes: &mut Writes) -> bool {
-        self.list.push(fingerprint);
-        let full = self.list.len() as u64 == PAGE_EVENTS;
-        if full {
-            writes.put(keys::fingerprints(self.page), self.bytes());
+    /// Adds a number and puts the page when it is full. Says whether it was.
+    pub(crate) fn push(&mut self, full: Full, number: u64, writes: &mut Writes) -> bool {
+        self.list.push(number);
+        let is_full = self.list.len() as u64 == PAGE_EVENTS;
+        if is_full {
+            writes.put(full.key(self.page), self.bytes());
             *self = Self {
                 page: self.page + 1,
                 list: Vec::new(),
             };
         }
-        full
+        is_full
     }
 
-    pub(crate) fn put_open(&self, writes: &mut Writes) {
-        put_numbered(keys::open_fingerprints(), self.page, &self.bytes(), writes);
+    pub(crate) fn put_open(&self, key: Key, writes: &mut Writes) {
+        put_numbered(key, self.page, &self.bytes(), writes);
     }
 
     pub(crate) fn read(value: &[u8]) -> Result<Self, String> {
         let (page, list) = numbered(value)?;
         Ok(Self {
             page,
-            list: fingerprints(list)?,
+            list: numbers(list)?,
         })
     }
 
     fn bytes(&self) -> Vec<u8> {
         self.list
             .iter()
-            .flat_map(|fingerprint| fingerprint.to_be_bytes())
+            .flat_map(|number| number.to_be_bytes())
             .collect()
     }
 }
@@ -114,16 +114,26 @@ pub(crate) fn hashes(bytes: &[u8]) -> Result<Vec<Hash>, String> {
     }
 }
 
-/// The fingerprints of a page.
-pub(crate) fn fingerprints(bytes: &[u8]) -> Result<Vec<u64>, String> {
+/// The numbers of a page.
+pub(crate) fn numbers(bytes: &[u8]) -> Result<Vec<u64>, String> {
     match bytes.as_chunks() {
         (list, []) if list.len() as u64 <= PAGE_EVENTS => {
             Ok(list.iter().copied().map(u64::from_be_bytes).collect())
         }
         _ => Err(format!(
-            "a page of fingerprints of {} bytes is not possible",
+            "a page of numbers of {} bytes is not possible",
             bytes.len()
         )),
+    }
+}
+
+/// The numbers of a page that is full.
+pub(crate) fn full_numbers(bytes: Option<Vec<u8>>) -> Result<Vec<u64>, String> {
+    let list = numbers(&bytes.ok_or("it is missing")?)?;
+    if list.len() as u64 == PAGE_EVENTS {
+        Ok(list)
+    } else {
+        Err(format!("it has {} numbers", list.len()))
     }
 }
 

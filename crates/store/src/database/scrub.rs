@@ -1,8 +1,8 @@
 //! Reading everything, to find damage before a question does (LEDGER S2).
 use super::{
     Database,
-    index::{Entry, OpenIndex, Page},
-    keys,
+    index::{self, OpenIndex, Page},
+    keys::{self, Full},
     pages::{self, TILE_HASHES},
     tail::Tail,
 };
@@ -76,11 +76,14 @@ impl Database {
 
     fn fingerprints(&self, page: u64) -> Result<Vec<u64>, Fault> {
         let span = keys::page_span(page);
-        let bytes = self
-            .get(keys::fingerprints(page))?
-            .ok_or_else(|| "their fingerprints are missing".to_owned());
-        let list = bytes.and_then(|bytes| pages::fingerprints(&bytes));
-        list.map_err(|what| self.damage_over(span.start, Some(span.end - 1), what))
+        let list = pages::full_numbers(self.get(Full::Fingerprints.key(page))?);
+        list.map_err(|what| {
+            self.damage_over(
+                span.start,
+                Some(span.end - 1),
+                format!("their page of fingerprints: {what}"),
+            )
+        })
     }
 
     /// Works out every node of the tree that is kept above the leaves, and compares. `node_hash` is the tree's.
@@ -108,7 +111,7 @@ impl Database {
 fn expected_index(page: u64, records: &[Record], pure: &Pure) -> Page {
     let mut index = OpenIndex::starting_at(page);
     for record in records {
-        index.add(&Entry::new(record.record_time, &(pure.index)(record)));
+        index.add(index::entry(record.record_time, &(pure.index)(record)));
     }
     index.page()
 }

@@ -8,9 +8,11 @@ use crate::Fault;
 /// Bytes before the body.
 pub(crate) const HEADER_BYTES: usize = 8;
 
-/// Starts a value; the caller appends the body.
-pub(crate) fn begin(version: u8, kind: u8) -> Vec<u8> {
-    vec![version, kind, 0, 0, 0, 0, 0, 0]
+/// Starts a value; the caller appends the body, of about `body_bytes`.
+pub(crate) fn begin(version: u8, kind: u8, body_bytes: usize) -> Vec<u8> {
+    let mut value = Vec::with_capacity(HEADER_BYTES + body_bytes);
+    value.extend_from_slice(&[version, kind, 0, 0, 0, 0, 0, 0]);
+    value
 }
 
 /// Fills in the header of a value that [`begin`] started and puts it, in chunks where it is large.

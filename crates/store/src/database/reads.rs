@@ -4,7 +4,9 @@ use std::{ops::RangeInclusive, sync::Arc};
 use super::{
     Candidates, Database, Selection,
     blocks::Block,
-    index, keys, lock, pages,
+    index,
+    keys::{self, Full},
+    lock, pages, read,
     tail::{Tail, suspect},
 };
 use crate::{
@@ -161,15 +163,9 @@ impl Database {
         let mut seen = Seen::with_capacity(tail.position());
         let mut position = 1;
         for page in 0..tail.fingerprints.page {
-            let bytes = self.get(keys::fingerprints(page))?;
-            let bytes = bytes
-                .ok_or_else(|| suspect(format!("page {page} of the fingerprints is missing")))?;
-            let list = pages::fingerprints(&bytes).map_err(suspect)?;
-            if list.len() as u64 != pages::PAGE_EVENTS {
-                return Err(suspect(format!(
-                    "page {page} of the fingerprints is not full"
-                )));
-            }
+            let list = pages::full_numbers(self.get(Full::Fingerprints.key(page))?);
+            let list =
+                list.map_err(|what| suspect(format!("page {page} of the fingerprints: {what}")))?;
             for fingerprint in list {
                 seen.insert(fingerprint, position);
                 position += 1;
@@ -213,24 +209,25 @@ impl Database {
 
     /// The block that holds a position, which is the first that ends at or after it.
     fn block(&self, position: u64) -> Result<Block, Fault> {
-        let found = self.first_within(keys::block(position)..keys::blocks_end())?;
-        let (key, head) =
-            found.ok_or_else(|| self.damage(position, "its block is missing".to_owned()))?;
-        let whole = self.whole(key.clone(), head)?;
-        let block = Block::read(&whole).map_err(|what| self.damage(position, what))?;
-        if key == keys::block(block.end() - 1) && (block.first..block.end()).contains(&position) {
+        let damage = |what| self.damage(position, what);
+        let number = read(&self.0.block_ends).partition_point(|&end| end < position);
+        let key = Full::Block.key(number as u64);
+        let head = self
+            .get(key.clone())?
+            .ok_or_else(|| damage("its block is missing".to_owned()))?;
+        let block = Block::read(&self.whole(key, head)?).map_err(damage)?;
+        if (block.first..block.end()).contains(&position) {
             Ok(block)
         } else {
-            let what = format!(
-                "its block is missing; the next one begins at position {}",
+            Err(damage(format!(
+                "its block begins at position {}",
                 block.first
-            );
-            Err(self.damage(position, what))
+            )))
         }
     }
 
     pub(super) fn index_page(&self, page: u64) -> Result<index::Page, Fault> {
-        let (key, first) = (keys::index(page), page * pages::PAGE_EVENTS + 1);
+        let (key, first) = (Full::Index.key(page), page * pages::PAGE_EVENTS + 1);
         let damage = |what| self.damage_over(first, Some(first + pages::PAGE_EVENTS - 1), what);
         let head = self
             .get(key.clone())?
