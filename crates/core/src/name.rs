@@ -2,7 +2,7 @@
 //!
 //! `commit:github.com/acme/shop/1f2e…`, `repository:github.com/acme/shop`, `service:checkout`. What comes before the
 //! first `/` is who assigns the name; a name without an authority has no unencoded `/` at all.
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::refusal::{Code, Refusal, is_unsafe_in_text};
 
@@ -167,9 +167,14 @@ impl Entity {
         let (host, path) = split_remote(text.trim());
         let path = path.trim_matches('/');
         let path = path.strip_suffix(".git").unwrap_or(path);
-        let host = host.to_ascii_lowercase();
-        let mut parts: Vec<&str> = if host.is_empty() { vec![] } else { vec![&host] };
-        parts.extend(path.split('/').filter(|part| !part.is_empty()));
+        let host = lowercase(host);
+        let mut parts: Vec<&str> = Vec::with_capacity(8);
+        parts.extend(
+            [&*host]
+                .into_iter()
+                .chain(path.split('/'))
+                .filter(|part| !part.is_empty()),
+        );
         Self::build(EntityKind::Repository, &parts)
     }
 
@@ -179,8 +184,9 @@ impl Entity {
     /// Refuses empty, over-long and unsafe text.
     pub fn of_repository(kind: EntityKind, repository: &Self, id: &str) -> Result<Self, Refusal> {
         check_text(id)?;
-        let base = repository.path();
-        let mut text = format!("{}:{base}/", kind.as_str());
+        let mut text = begin(kind, repository.path().len() + 1 + id.len());
+        text.push_str(repository.path());
+        text.push('/');
         encode_into(&mut text, id);
         Self::checked(kind, text)
     }
@@ -207,7 +213,8 @@ impl Entity {
                 "a name may not be empty",
             ));
         }
-        let mut text = format!("{}:", kind.as_str());
+        let length: usize = parts.iter().map(|part| part.len() + 1).sum();
+        let mut text = begin(kind, length);
         for (index, part) in parts.iter().enumerate() {
             check_text(part)?;
             if index > 0 {
@@ -252,6 +259,23 @@ impl fmt::Display for Entity {
     }
 }
 
+fn lowercase(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+/// A name that begins with its kind and has room for the rest.
+fn begin(kind: EntityKind, length: usize) -> String {
+    let word = kind.as_str();
+    let mut text = String::with_capacity(word.len() + 1 + length);
+    text.push_str(word);
+    text.push(':');
+    text
+}
+
 fn check_text(text: &str) -> Result<(), Refusal> {
     if text.is_empty() {
         return Err(Refusal::new(
@@ -261,7 +285,9 @@ fn check_text(text: &str) -> Result<(), Refusal> {
             "a name may not be empty",
         ));
     }
-    if text.chars().any(is_unsafe_in_text) {
+    // Nearly all names are plain ASCII, whose test is cheap.
+    let plain = text.bytes().all(|byte| (0x20..0x7F).contains(&byte));
+    if !plain && text.chars().any(is_unsafe_in_text) {
         return Err(Refusal::new(
             Code::Malformed,
             "",
@@ -302,14 +328,22 @@ fn is_plain(c: u8) -> bool {
 }
 
 fn encode_into(out: &mut String, part: &str) {
+    // Nearly all parts need no encoding.
+    if part.bytes().all(is_plain) {
+        out.push_str(part);
+        return;
+    }
     for byte in part.bytes() {
         if is_plain(byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            out.push('%');
+            out.extend([byte >> 4, byte & 0xF].map(|digit| char::from(HEX[usize::from(digit)])));
         }
     }
 }
+
+const HEX: [u8; 16] = *b"0123456789ABCDEF";
 
 #[cfg(test)]
 mod tests {

@@ -192,7 +192,7 @@ impl Known<'_> {
         let number = self.field.number();
         match (&self.slot, self.field.kind()) {
             (Slot::Scalar(value), kind) => {
-                if self.field.supports_presence() || !is_default(&kind, value) {
+                if self.field.supports_presence() || !is_default(value) {
                     put_key(number, wire_type(&kind), out);
                     out.extend_from_slice(value);
                 }
@@ -365,7 +365,7 @@ fn unpack(kind: &Kind, mut bytes: &[u8], all: &mut Vec<u8>) -> Result<(), Refusa
 }
 
 /// True for the encoding of zero, false and the empty text. A negative zero is not all zeros and is kept.
-fn is_default(_kind: &Kind, encoded: &[u8]) -> bool {
+fn is_default(encoded: &[u8]) -> bool {
     encoded.iter().all(|byte| *byte == 0)
 }
 

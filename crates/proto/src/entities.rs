@@ -12,16 +12,26 @@ use crate::{field, limits::ENTITIES_MAX, pb};
 const SEARCHED_MAX: usize = 24;
 
 /// The entities of one event, without repeats, in the order of the payload; the first is the subject.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Entities {
     list: Vec<Entity>,
     seen: HashSet<Entity>,
 }
 
+impl Default for Entities {
+    /// Has room for what most events name.
+    fn default() -> Self {
+        Self {
+            list: Vec::with_capacity(8),
+            seen: HashSet::new(),
+        }
+    }
+}
+
 impl Entities {
     /// Adds an entity, unless it is there or the list is full.
     pub(crate) fn add(&mut self, entity: Entity) {
-        if self.list.len() >= ENTITIES_MAX || self.holds(&entity) {
+        if self.is_full() || self.holds(&entity) {
             return;
         }
         if self.list.len() == SEARCHED_MAX {
@@ -31,6 +41,11 @@ impl Entities {
             self.seen.insert(entity.clone());
         }
         self.list.push(entity);
+    }
+
+    /// True when nothing more is taken, so that building names can stop.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= ENTITIES_MAX
     }
 
     /// The list, and nothing else.

@@ -108,6 +108,9 @@ fn add_commits(change: &Change, about: &mut About) -> Result<(), Refusal> {
         .chain(&change.head_revision)
         .chain(&change.commits)
     {
+        if about.entities.is_full() {
+            break;
+        }
         about.entities.add(commit(&change.repository, id)?);
     }
     Ok(())

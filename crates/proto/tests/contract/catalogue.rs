@@ -401,3 +401,19 @@ fn key_of_parts(parts: &str) -> String {
     }
     hex::encode(hasher.finalize())
 }
+
+#[test]
+fn every_field_of_a_payload_is_content() {
+    for example in examples() {
+        let event = DynamicMessage::decode(event_descriptor(), &*example).unwrap();
+        let digest = content_digest(&example, VERSION).unwrap();
+        each_message(&event, &mut |path, message| {
+            for (field, _) in message.fields() {
+                let mut without = event.clone();
+                at(&mut without, path).clear_field(&field);
+                let other = content_digest(&without.encode_to_vec(), VERSION).unwrap();
+                assert_ne!(other, digest, "{}", field.full_name());
+            }
+        });
+    }
+}

@@ -3,6 +3,7 @@
 
 mod canonical;
 mod catalogue;
+mod hostile;
 mod json;
 mod parse;
 mod stories;
