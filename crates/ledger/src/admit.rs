@@ -28,13 +28,19 @@ pub(crate) enum Verdict {
 /// # Errors
 /// Fails when one of the two has no canonical form, which a parsed event always has.
 pub(crate) fn verdict(stored: Option<&[u8]>, new: &[u8], rules: u32) -> Result<Verdict, Refusal> {
-    let Some(stored) = stored else { return Ok(Verdict::New) };
+    let Some(stored) = stored else {
+        return Ok(Verdict::New);
+    };
     if stored == new {
         return Ok(Verdict::Duplicate);
     }
     let recorded = canonical::content_digest(stored, rules)?;
     let refused = canonical::content_digest(new, rules)?;
-    Ok(if recorded == refused { Verdict::Duplicate } else { Verdict::Conflict { recorded, refused } })
+    Ok(if recorded == refused {
+        Verdict::Duplicate
+    } else {
+        Verdict::Conflict { recorded, refused }
+    })
 }
 
 /// The refusal that answers a conflict.

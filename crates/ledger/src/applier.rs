@@ -41,11 +41,26 @@ pub(crate) fn run(shared: &Arc<Shared>) {
 }
 
 fn apply(shared: &Shared, batches: &[Arc<Batch>]) -> Result<(), Fault> {
-    let Some(last) = batches.last() else { return Ok(()) };
-    let records: Vec<_> = batches.iter().flat_map(|batch| batch.records.iter().cloned()).collect();
-    let leaves: Vec<_> = batches.iter().flat_map(|batch| batch.leaves.iter().copied()).collect();
-    let nodes: Vec<_> = batches.iter().flat_map(|batch| batch.nodes.iter().copied()).collect();
-    let keys: Vec<Keys> = batches.iter().flat_map(|batch| batch.events.iter().zip(&batch.records)).map(keys_of).collect();
+    let Some(last) = batches.last() else {
+        return Ok(());
+    };
+    let records: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| batch.records.iter().cloned())
+        .collect();
+    let leaves: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| batch.leaves.iter().copied())
+        .collect();
+    let nodes: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| batch.nodes.iter().copied())
+        .collect();
+    let keys: Vec<Keys> = batches
+        .iter()
+        .flat_map(|batch| batch.events.iter().zip(&batch.records))
+        .map(keys_of)
+        .collect();
     let meta = Meta {
         ledger_id: shared.ledger_id.to_string(),
         tip: last.tip.clone(),
@@ -53,17 +68,32 @@ fn apply(shared: &Shared, batches: &[Arc<Batch>]) -> Result<(), Fault> {
         root: last.root,
         counters: Vec::new(),
     };
-    read(&shared.database).apply(&Step { records: &records, leaves: &leaves, nodes: &nodes, keys: &keys, meta })?;
+    read(&shared.database).apply(&Step {
+        records: &records,
+        leaves: &leaves,
+        nodes: &nodes,
+        keys: &keys,
+        meta,
+    })?;
     let counts = &shared.counts;
-    counts.unapplied_events.fetch_sub(records.len(), Ordering::Relaxed);
-    counts.unapplied_bytes.fetch_sub(batches.iter().map(|batch| batch.size).sum(), Ordering::Relaxed);
-    shared.heads.send_modify(|heads| heads.applied = last.tip.position);
+    counts
+        .unapplied_events
+        .fetch_sub(records.len(), Ordering::Relaxed);
+    counts.unapplied_bytes.fetch_sub(
+        batches.iter().map(|batch| batch.size).sum(),
+        Ordering::Relaxed,
+    );
+    shared
+        .heads
+        .send_modify(|heads| heads.applied = last.tip.position);
     shared.trim_recent();
     Ok(())
 }
 
 fn keys_of((event, record): (&Option<waybill_core::Event>, &Arc<waybill_store::Record>)) -> Keys {
-    event.as_ref().map_or_else(|| leaf::index(record), leaf::keys)
+    event
+        .as_ref()
+        .map_or_else(|| leaf::index(record), leaf::keys)
 }
 
 /// A sled that failed once keeps failing: it is opened anew (`crates/store/README.md`). What it lost it gets again, for

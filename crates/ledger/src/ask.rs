@@ -27,8 +27,15 @@ impl Ledger {
     ///
     /// # Errors
     /// [`ReadFailure::Rebuilding`] while views are behind after a start; [`ReadFailure::Refused`] for impossible options.
-    pub async fn trace(&self, options: &ReadOptions, question: trace::Question) -> Result<(Basis, trace::Answer), ReadFailure> {
-        self.ask(options, |facts, reading| trace::ask(facts, reading, &question)).await
+    pub async fn trace(
+        &self,
+        options: &ReadOptions,
+        question: trace::Question,
+    ) -> Result<(Basis, trace::Answer), ReadFailure> {
+        self.ask(options, |facts, reading| {
+            trace::ask(facts, reading, &question)
+        })
+        .await
     }
 
     /// How is delivery doing?
@@ -40,10 +47,17 @@ impl Ledger {
         options: &ReadOptions,
         question: delivery::Question,
     ) -> Result<(Basis, delivery::Answer), ReadFailure> {
-        self.ask(options, |facts, reading| delivery::ask(facts, reading, &question)).await
+        self.ask(options, |facts, reading| {
+            delivery::ask(facts, reading, &question)
+        })
+        .await
     }
 
-    async fn ask<A>(&self, options: &ReadOptions, ask: impl FnOnce(&Facts, &Reading) -> A) -> Result<(Basis, A), ReadFailure> {
+    async fn ask<A>(
+        &self,
+        options: &ReadOptions,
+        ask: impl FnOnce(&Facts, &Reading) -> A,
+    ) -> Result<(Basis, A), ReadFailure> {
         if let Some(at_least) = &options.at_least {
             self.wait_folded(at_least).await?;
         }
@@ -67,14 +81,24 @@ impl Ledger {
             Some(AsOf::RecordTime(time)) => facts.position_at(*time),
             Some(AsOf::Event(identity)) => known(self.find(identity)?.position, head)?,
         };
-        let record_time = if as_of == head { head_time } else { self.record_time(as_of)? };
+        let record_time = if as_of == head {
+            head_time
+        } else {
+            self.record_time(as_of)?
+        };
         let recorded = record_time.unwrap_or_default();
-        let evaluated_time = options.evaluated_time.unwrap_or_else(|| match &options.as_of {
-            Some(AsOf::RecordTime(time)) => *time,
-            Some(_) => recorded,
-            None => (self.shared.host.clock)().max(recorded),
-        });
-        let reading = Reading { as_of, evaluated_time, knowledge: Knowledge::Recorded };
+        let evaluated_time = options
+            .evaluated_time
+            .unwrap_or_else(|| match &options.as_of {
+                Some(AsOf::RecordTime(time)) => *time,
+                Some(_) => recorded,
+                None => (self.shared.host.clock)().max(recorded),
+            });
+        let reading = Reading {
+            as_of,
+            evaluated_time,
+            knowledge: Knowledge::Recorded,
+        };
         let answer = ask(&facts, &reading);
         drop(facts);
         let basis = Basis {
@@ -127,18 +151,26 @@ impl Ledger {
     fn assumed(&self, lag_nanos: i64) -> Result<Arc<Assumed>, ReadFailure> {
         let mut cached = lock(&self.assumed);
         let head = self.shared.heads.borrow().applied;
-        if let Some(assumed) = cached.as_ref().filter(|it| it.lag_nanos == lag_nanos && it.head == head) {
+        if let Some(assumed) = cached
+            .as_ref()
+            .filter(|it| it.lag_nanos == lag_nanos && it.head == head)
+        {
             return Ok(assumed.clone());
         }
         let mut events = Vec::new();
         let mut next = 1;
         while next <= head {
-            let records = read(&self.shared.database).records(next..=head, limits::FOLD_EVENTS_MAX)?;
+            let records =
+                read(&self.shared.database).records(next..=head, limits::FOLD_EVENTS_MAX)?;
             let Some(last) = records.last() else { break };
             next = last.position + 1;
             events.extend(records.iter().filter_map(folder::recorded));
         }
-        let assumed = Arc::new(Assumed { lag_nanos, head, fold: assumed::fold(events, lag_nanos) });
+        let assumed = Arc::new(Assumed {
+            lag_nanos,
+            head,
+            fold: assumed::fold(events, lag_nanos),
+        });
         *cached = Some(assumed.clone());
         Ok(assumed)
     }
@@ -146,26 +178,43 @@ impl Ledger {
     fn check_folded(&self) -> Result<(), ReadFailure> {
         let folded = self.shared.heads.borrow().folded;
         let total = self.shared.folded_from;
-        if folded >= total { Ok(()) } else { Err(ReadFailure::Rebuilding { done: folded, total }) }
+        if folded >= total {
+            Ok(())
+        } else {
+            Err(ReadFailure::Rebuilding {
+                done: folded,
+                total,
+            })
+        }
     }
 
     fn record_time(&self, position: u64) -> Result<Option<Time>, ReadFailure> {
-        Ok(self.shared.record(position)?.map(|record| record.record_time))
+        Ok(self
+            .shared
+            .record(position)?
+            .map(|record| record.record_time))
     }
 }
 
 fn known(position: u64, head: u64) -> Result<u64, ReadFailure> {
     if position > head {
         let rule = format!("beyond the head, which is {head}");
-        return Err(Refusal::new(Code::OutOfRange, "read.as_of.position", position, rule)
-            .with_hint("to wait for a position, send it as `at_least`")
-            .into());
+        return Err(
+            Refusal::new(Code::OutOfRange, "read.as_of.position", position, rule)
+                .with_hint("to wait for a position, send it as `at_least`")
+                .into(),
+        );
     }
     Ok(position)
 }
 
 fn as_of_must_be_a_time() -> ReadFailure {
-    Refusal::new(Code::Contradiction, "read.as_of", "a position", "must be a time when knowledge is assumed")
-        .with_hint("give `as_of.record_time`: assumed knowledge is ordered by time, not by position")
-        .into()
+    Refusal::new(
+        Code::Contradiction,
+        "read.as_of",
+        "a position",
+        "must be a time when knowledge is assumed",
+    )
+    .with_hint("give `as_of.record_time`: assumed knowledge is ordered by time, not by position")
+    .into()
 }

@@ -36,12 +36,21 @@ pub struct Carried {
 ///
 /// # Errors
 /// [`Fault::Damage`] when the journal is not what was written: a damaged ledger is never exported.
-pub fn export(dir: &Path, out: &mut dyn Write, name: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Carried, Fault> {
+pub fn export(
+    dir: &Path,
+    out: &mut dyn Write,
+    name: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Carried, Fault> {
     let journal = place::journal_dir(dir);
     let mut tree = Tree::new(&[]);
     let summary = journal::read(&journal, None, &PURE, &mut |frame| {
         tree.take(&frame);
-        progress(Progress { what: "reading the journal", done: tree.position(), total: None });
+        progress(Progress {
+            what: "reading the journal",
+            done: tree.position(),
+            total: None,
+        });
         Ok(())
     })?;
     if let Some(damage) = summary.damages.into_iter().next() {
@@ -56,14 +65,30 @@ pub fn export(dir: &Path, out: &mut dyn Write, name: &Path, progress: &mut dyn F
 /// # Errors
 /// [`Fault::Damage`] when the file is not what was written, [`Fault::Foreign`] when the directory holds a ledger already.
 /// Then nothing is left behind.
-pub fn restore(input: &mut dyn Read, name: &Path, dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Carried, Fault> {
+pub fn restore(
+    input: &mut dyn Read,
+    name: &Path,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Carried, Fault> {
     let mut tree = Tree::new(&[]);
     let options = journal::Options::default();
-    let restored = export::restore(input, name, &place::journal_dir(dir), &options, &PURE, &mut |frame| {
-        tree.take(frame);
-        progress(Progress { what: "restoring", done: tree.position(), total: None });
-        Ok(())
-    })?;
+    let restored = export::restore(
+        input,
+        name,
+        &place::journal_dir(dir),
+        &options,
+        &PURE,
+        &mut |frame| {
+            tree.take(frame);
+            progress(Progress {
+                what: "restoring",
+                done: tree.position(),
+                total: None,
+            });
+            Ok(())
+        },
+    )?;
     check_root(&restored.contents, &tree, name)?;
     let contents = restored.contents.clone();
     restored.keep()?;
@@ -83,7 +108,11 @@ pub(crate) fn check(
     let mut tree = Tree::new(sizes);
     let read = export::read(input, name, &PURE, &mut |frame| {
         tree.take(&frame);
-        progress(Progress { what: "checking the export", done: tree.position(), total: None });
+        progress(Progress {
+            what: "checking the export",
+            done: tree.position(),
+            total: None,
+        });
         Ok(())
     });
     match read {
@@ -106,7 +135,11 @@ fn check_root(contents: &Contents, tree: &Tree, name: &Path) -> Result<(), Fault
         offset: 0,
         first_position: 1,
         last_position: Some(contents.position),
-        what: format!("its events have root {}, it names root {}", hex(&tree.root()), hex(&contents.root)),
+        what: format!(
+            "its events have root {}, it names root {}",
+            hex(&tree.root()),
+            hex(&contents.root)
+        ),
     }))
 }
 
@@ -118,6 +151,17 @@ fn damage(fault: Fault) -> Option<Damage> {
 }
 
 fn carried(contents: Contents) -> Carried {
-    let Contents { ledger_id, position, root, bytes, .. } = contents;
-    Carried { ledger_id, position, root, bytes }
+    let Contents {
+        ledger_id,
+        position,
+        root,
+        bytes,
+        ..
+    } = contents;
+    Carried {
+        ledger_id,
+        position,
+        root,
+        bytes,
+    }
 }

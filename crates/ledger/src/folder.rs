@@ -37,10 +37,14 @@ fn step(shared: &Shared) -> Result<bool, Fault> {
     if next > heads.applied {
         return Ok(false);
     }
-    let last = heads.applied.min(heads.folded + limits::FOLD_EVENTS_MAX as u64);
+    let last = heads
+        .applied
+        .min(heads.folded + limits::FOLD_EVENTS_MAX as u64);
     let records = read(&shared.database).records(next..=last, limits::FOLD_EVENTS_MAX)?;
     let Some(tip) = records.last().map(|record| record.position) else {
-        return Err(Fault::Suspect { why: format!("positions {next} to {last} are applied and not there") });
+        return Err(Fault::Suspect {
+            why: format!("positions {next} to {last} are applied and not there"),
+        });
     };
     fold(shared, records.iter().filter_map(recorded).collect());
     done(shared, tip);
@@ -65,7 +69,11 @@ pub(crate) fn recorded(record: &Record) -> Option<Recorded> {
 
 fn placed(record: &Record, event: Event) -> Option<Recorded> {
     let fact = matches!(record.verdict, Verdict::Admitted | Verdict::Ledger);
-    fact.then_some(Recorded { position: record.position, record_time: record.record_time, event })
+    fact.then_some(Recorded {
+        position: record.position,
+        record_time: record.record_time,
+        event,
+    })
 }
 
 fn fold(shared: &Shared, events: Vec<Recorded>) {

@@ -19,7 +19,12 @@ pub(crate) fn run(shared: &Arc<Shared>) {
     let mut written = 0;
     while !shared.stopping.load(Ordering::Acquire) {
         let guard = lock(&shared.keeper_lock);
-        drop(shared.keeper_wake.wait_timeout(guard, EVERY).unwrap_or_else(PoisonError::into_inner));
+        drop(
+            shared
+                .keeper_wake
+                .wait_timeout(guard, EVERY)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         written = look_after(shared, written);
     }
 }

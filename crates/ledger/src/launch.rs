@@ -35,9 +35,18 @@ impl Ledger {
     /// # Errors
     /// [`Fault::Locked`] when another process has it, [`Fault::Foreign`] when the files do not belong together. Damage
     /// of the journal is no error here: the ledger opens for reading and says so.
-    pub fn open(config: Config, host: Host, progress: &mut dyn FnMut(Progress)) -> Result<Self, Fault> {
+    pub fn open(
+        config: Config,
+        host: Host,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self, Fault> {
         let mut random = |out: &mut [u8]| (host.random)(out);
-        let place = Place::open(&config.directory, &config.state_directory, &config.holder, &mut random)?;
+        let place = Place::open(
+            &config.directory,
+            &config.state_directory,
+            &config.holder,
+            &mut random,
+        )?;
         let mut found = open::find(&config, place, progress)?;
         let (journal, tree, lost) = (found.journal.take(), found.tree.clone(), found.lost.take());
         let (orders, receiver) = mpsc::sync_channel(ORDERS_MAX);
@@ -45,7 +54,12 @@ impl Ledger {
         let writer = match journal {
             None => None,
             Some(journal) => {
-                let mut writer = Writer { shared: shared.clone(), journal, tree, orders: receiver };
+                let mut writer = Writer {
+                    shared: shared.clone(),
+                    journal,
+                    tree,
+                    orders: receiver,
+                };
                 write_own(&mut writer, lost.as_ref())?;
                 Some(spawn("waybill-writer", move || writer.run())?)
             }
@@ -55,9 +69,18 @@ impl Ledger {
             spawn_with("waybill-folder", &shared, folder::run)?,
             spawn_with("waybill-keeper", &shared, keeper::run)?,
         ];
-        let threads = Threads { shared: shared.clone(), orders, writer: Mutex::new(writer), others: Mutex::new(others) };
+        let threads = Threads {
+            shared: shared.clone(),
+            orders,
+            writer: Mutex::new(writer),
+            others: Mutex::new(others),
+        };
         let threads = Arc::new(threads);
-        Ok(Self { shared, assumed: Arc::default(), threads })
+        Ok(Self {
+            shared,
+            assumed: Arc::default(),
+            threads,
+        })
     }
 }
 
@@ -70,7 +93,13 @@ fn write_own(writer: &mut Writer, lost: Option<&Head>) -> Result<(), Fault> {
     let (durable, now) = (read(&shared.durable).clone(), (shared.host.clock)());
     let own = match lost {
         _ if durable.position == 0 => own_event::created(&shared.ledger_id, now),
-        Some(lost) => own_event::loss_accepted(&shared.ledger_id, lost, durable.position, &durable.root, now),
+        Some(lost) => own_event::loss_accepted(
+            &shared.ledger_id,
+            lost,
+            durable.position,
+            &durable.root,
+            now,
+        ),
         None => return Ok(()),
     };
     let fingerprint = seen::fingerprint(&own.event.identity.source, &own.event.identity.id);
@@ -81,12 +110,29 @@ fn write_own(writer: &mut Writer, lost: Option<&Head>) -> Result<(), Fault> {
 }
 
 fn share(config: Config, host: Host, found: Found) -> Result<Shared, Fault> {
-    let Found { place, database, tree, seen, tip, writing, findings, .. } = found;
+    let Found {
+        place,
+        database,
+        tree,
+        seen,
+        tip,
+        writing,
+        findings,
+        ..
+    } = found;
     let position = tip.as_ref().map_or(0, |tip| tip.position);
     let chain: Hash = tip.as_ref().map_or([0; 32], |tip| tip.chain);
-    let root = if position == 0 { EMPTY_ROOT } else { tree.root() };
+    let root = if position == 0 {
+        EMPTY_ROOT
+    } else {
+        tree.root()
+    };
     let instance_id: Arc<str> = Arc::from(place.instance_id());
-    let heads = Heads { durable: position, applied: position, folded: 0 };
+    let heads = Heads {
+        durable: position,
+        applied: position,
+        folded: 0,
+    };
     Ok(Shared {
         ledger_id: Arc::from(place.ledger_id()),
         signing_key: signing_key(&instance_id, place.key_seed())?,
@@ -103,7 +149,12 @@ fn share(config: Config, host: Host, found: Found) -> Result<Shared, Fault> {
         keeper_wake: Condvar::new(),
         keeper_lock: Mutex::new(()),
         facts: RwLock::new(Facts::default()),
-        durable: RwLock::new(Durable { position, record_time: tip.map(|tip| tip.record_time), root, chain }),
+        durable: RwLock::new(Durable {
+            position,
+            record_time: tip.map(|tip| tip.record_time),
+            root,
+            chain,
+        }),
         heads: watch::Sender::new(heads),
         writing: RwLock::new(writing),
         findings: Mutex::new(findings),
@@ -116,15 +167,25 @@ fn share(config: Config, host: Host, found: Found) -> Result<Shared, Fault> {
 }
 
 fn signing_key(instance_id: &str, seed: [u8; 32]) -> Result<SigningKey, Fault> {
-    SigningKey::from_seed(instance_id, seed).map_err(|error| Fault::Foreign { what: format!("the instance id: {error}") })
+    SigningKey::from_seed(instance_id, seed).map_err(|error| Fault::Foreign {
+        what: format!("the instance id: {error}"),
+    })
 }
 
-fn spawn_with(name: &str, shared: &Arc<Shared>, run: fn(&Arc<Shared>)) -> Result<JoinHandle<()>, Fault> {
+fn spawn_with(
+    name: &str,
+    shared: &Arc<Shared>,
+    run: fn(&Arc<Shared>),
+) -> Result<JoinHandle<()>, Fault> {
     let shared = shared.clone();
     spawn(name, move || run(&shared))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Fault> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(run);
-    started.map_err(|source: io::Error| Fault::Io { action: "start thread", path: name.into(), source })
+    started.map_err(|source: io::Error| Fault::Io {
+        action: "start thread",
+        path: name.into(),
+        source,
+    })
 }

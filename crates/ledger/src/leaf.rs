@@ -55,7 +55,10 @@ pub(crate) fn keys(event: &Event) -> Keys {
     }
     terms.sort_unstable();
     terms.dedup();
-    Keys { occur_time: event.occur_time, terms }
+    Keys {
+        occur_time: event.occur_time,
+        terms,
+    }
 }
 
 /// The word that finds a kind, or a whole family.

@@ -50,9 +50,17 @@ impl Ledger {
     pub async fn emit(&self, events: Vec<Bytes>, sender: &str) -> Result<Vec<Emitted>, Rejection> {
         let size = check_batch(&events).map_err(Rejection::Refused)?;
         self.make_room(events.len(), size)?;
-        let items = events.into_iter().map(|bytes| self.parse(bytes, sender)).collect();
+        let items = events
+            .into_iter()
+            .map(|bytes| self.parse(bytes, sender))
+            .collect();
         let (reply, answer) = oneshot::channel();
-        let job = Job { items, sender: sender.into(), size, reply };
+        let job = Job {
+            items,
+            sender: sender.into(),
+            size,
+            reply,
+        };
         self.hand_in(job)?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
@@ -65,7 +73,10 @@ impl Ledger {
             Ok(event) => Item::Event(Box::new(Parsed { event, bytes })),
             Err(refusal) => {
                 self.shared.note_refusal(&refusal, None, sender, &bytes);
-                Item::Refused(Box::new(Refused { refusal, recorded: None }))
+                Item::Refused(Box::new(Refused {
+                    refusal,
+                    recorded: None,
+                }))
             }
         }
     }
@@ -74,7 +85,12 @@ impl Ledger {
     fn check_source(&self, event: waybill_core::Event) -> Result<waybill_core::Event, Refusal> {
         if event.identity.source == self.shared.ledger_id {
             let rule = "the ledger's own; only the ledger emits under it";
-            return Err(Refusal::new(Code::NotAllowed, "source", &event.identity.source, rule));
+            return Err(Refusal::new(
+                Code::NotAllowed,
+                "source",
+                &event.identity.source,
+                rule,
+            ));
         }
         Ok(event)
     }
@@ -85,13 +101,16 @@ impl Ledger {
             return Err(state.rejection());
         }
         let counts = &self.shared.counts;
-        let over = |counter: &std::sync::atomic::AtomicUsize, max| counter.load(Ordering::Relaxed) >= max;
+        let over =
+            |counter: &std::sync::atomic::AtomicUsize, max| counter.load(Ordering::Relaxed) >= max;
         if over(&counts.unapplied_events, limits::UNAPPLIED_EVENTS_MAX)
             || over(&counts.unapplied_bytes, limits::UNAPPLIED_BYTES_MAX)
         {
             return Err(busy("the database lags behind the journal"));
         }
-        if over(&counts.queued_events, limits::QUEUED_EVENTS_MAX) || over(&counts.queued_bytes, limits::QUEUED_BYTES_MAX) {
+        if over(&counts.queued_events, limits::QUEUED_EVENTS_MAX)
+            || over(&counts.queued_bytes, limits::QUEUED_BYTES_MAX)
+        {
             return Err(busy("too many events wait for the journal"));
         }
         counts.queued_events.fetch_add(events, Ordering::Relaxed);
@@ -101,14 +120,23 @@ impl Ledger {
 
     fn hand_in(&self, job: Job) -> Result<(), Rejection> {
         let (events, bytes) = (job.items.len(), job.size);
-        self.threads.orders.try_send(Order::Emit(job)).map_err(|error| {
-            self.shared.counts.queued_events.fetch_sub(events, Ordering::Relaxed);
-            self.shared.counts.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => busy("too many calls wait for the journal"),
-                TrySendError::Disconnected(_) => stopped(),
-            }
-        })
+        self.threads
+            .orders
+            .try_send(Order::Emit(job))
+            .map_err(|error| {
+                self.shared
+                    .counts
+                    .queued_events
+                    .fetch_sub(events, Ordering::Relaxed);
+                self.shared
+                    .counts
+                    .queued_bytes
+                    .fetch_sub(bytes, Ordering::Relaxed);
+                match error {
+                    TrySendError::Full(_) => busy("too many calls wait for the journal"),
+                    TrySendError::Disconnected(_) => stopped(),
+                }
+            })
     }
 
     /// Where the ledger stands, and a way to wait for more.
@@ -151,7 +179,11 @@ impl Ledger {
         let total = self.shared.heads.borrow().applied;
         let database = read(&self.shared.database).clone();
         let result = database.check(&leaf::PURE, &mut |done| {
-            progress(Progress { what: "checking the database", done, total: Some(total) });
+            progress(Progress {
+                what: "checking the database",
+                done,
+                total: Some(total),
+            });
         });
         *lock(&self.shared.scrub_time) = Some((self.shared.host.clock)());
         if let Err(fault) = &result {
@@ -215,16 +247,22 @@ impl Drop for Threads {
 fn check_batch(events: &[Bytes]) -> Result<usize, Refusal> {
     if events.len() > wire::BATCH_EVENTS_MAX {
         let rule = format!("a batch holds at most {} events", wire::BATCH_EVENTS_MAX);
-        return Err(Refusal::new(Code::TooLarge, "events", events.len(), rule).with_hint("send it in parts"));
+        return Err(Refusal::new(Code::TooLarge, "events", events.len(), rule)
+            .with_hint("send it in parts"));
     }
     let size = events.iter().map(Bytes::len).sum();
     if size > wire::BATCH_BYTES_MAX {
         let rule = format!("a batch is at most {} bytes", wire::BATCH_BYTES_MAX);
-        return Err(Refusal::new(Code::TooLarge, "events", size, rule).with_hint("send it in parts"));
+        return Err(
+            Refusal::new(Code::TooLarge, "events", size, rule).with_hint("send it in parts")
+        );
     }
     Ok(size)
 }
 
 fn stopped() -> Rejection {
-    Rejection::NotWriting { why: "the ledger is stopping".to_owned(), may_recover: true }
+    Rejection::NotWriting {
+        why: "the ledger is stopping".to_owned(),
+        may_recover: true,
+    }
 }

@@ -35,6 +35,7 @@ pub use waybill_store::{
     side_log::Entry as RefusalEntry,
 };
 pub use words::{
-    AsOf, AtLeast, Basis, Checkpoint, Config, Consistency, Emitted, Entry, Filter, Finding, Heads, Host, Inclusion, Key,
-    Page, Progress, Proven, ReadFailure, ReadOptions, Receipt, Refused, Rejection, Severity, State, Status,
+    AsOf, AtLeast, Basis, Checkpoint, Config, Consistency, Emitted, Entry, Filter, Finding, Heads,
+    Host, Inclusion, Key, Page, Progress, Proven, ReadFailure, ReadOptions, Receipt, Refused,
+    Rejection, Severity, State, Status,
 };

@@ -43,20 +43,44 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error::Refused`] when nothing is lost or `root` is another; [`Error::Fault`] when the files cannot be used.
-pub fn accept(config: Config, host: Host, root: &str, progress: &mut dyn FnMut(Progress)) -> Result<Accepted, Error> {
+pub fn accept(
+    config: Config,
+    host: Host,
+    root: &str,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Accepted, Error> {
     let mut random = |out: &mut [u8]| (host.random)(out);
-    let mut place = Place::open(&config.directory, &config.state_directory, &config.holder, &mut random)?;
-    let head = place.read_head()?.ok_or_else(|| refused("head", "none", "there is no head file, so no loss is known"))?;
+    let mut place = Place::open(
+        &config.directory,
+        &config.state_directory,
+        &config.holder,
+        &mut random,
+    )?;
+    let head = place
+        .read_head()?
+        .ok_or_else(|| refused("head", "none", "there is no head file, so no loss is known"))?;
     if hex(&head.root) != root.to_ascii_lowercase() {
         let rule = format!("not the lost root, which is {}", hex(&head.root));
         return Err(refused("root", root, &rule).into());
     }
-    let options = journal::Options { segment_bytes: config.segment_bytes };
-    let (mut journal, _) =
-        Journal::recover(&place.journal_dir(), place.ledger_id(), &options, &leaf::PURE, None, 0, &mut |_| Ok(()))?;
+    let options = journal::Options {
+        segment_bytes: config.segment_bytes,
+    };
+    let (mut journal, _) = Journal::recover(
+        &place.journal_dir(),
+        place.ledger_id(),
+        &options,
+        &leaf::PURE,
+        None,
+        0,
+        &mut |_| Ok(()),
+    )?;
     let kept = journal.tip().position;
     if kept >= head.position {
-        let rule = format!("nothing is lost: the journal reaches {kept} and the head file knows {}", head.position);
+        let rule = format!(
+            "nothing is lost: the journal reaches {kept} and the head file knows {}",
+            head.position
+        );
         return Err(refused("head", head.position, &rule).into());
     }
     let (previous_ledger_id, ledger_id) = (place.ledger_id().to_owned(), new_id(&host));
@@ -65,7 +89,12 @@ pub fn accept(config: Config, host: Host, root: &str, progress: &mut dyn FnMut(P
     drop((journal, place));
     // The start sees that the head file is of another id and records the loss before anything else.
     Ledger::open(config, host, progress)?.close()?;
-    Ok(Accepted { previous_ledger_id, ledger_id, kept, lost: head.position })
+    Ok(Accepted {
+        previous_ledger_id,
+        ledger_id,
+        kept,
+        lost: head.position,
+    })
 }
 
 fn new_id(host: &Host) -> String {

@@ -34,7 +34,11 @@ pub(crate) struct Found {
 }
 
 /// Reads what is on disk, brings the database up to the journal, and says what can be believed.
-pub(crate) fn find(config: &Config, place: Place, progress: &mut dyn FnMut(Progress)) -> Result<Found, Fault> {
+pub(crate) fn find(
+    config: &Config,
+    place: Place,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Found, Fault> {
     let head = place.read_head()?;
     // A head of another id is from before a loss that was accepted: it knows of positions that are gone for good.
     let (head, lost) = match head {
@@ -76,8 +80,24 @@ fn find_from(
         }
         Err(fault) => return Err(fault),
     };
-    let CatchUp { database, tree, seen, tip, .. } = catch_up;
-    let found = Found { place, database, tree, seen, journal, tip, writing, findings, lost };
+    let CatchUp {
+        database,
+        tree,
+        seen,
+        tip,
+        ..
+    } = catch_up;
+    let found = Found {
+        place,
+        database,
+        tree,
+        seen,
+        journal,
+        tip,
+        writing,
+        findings,
+        lost,
+    };
     Ok(check_head(found, head.as_ref()))
 }
 
@@ -96,7 +116,10 @@ fn check_head(mut found: Found, head: Option<&Head>) -> Found {
         return found;
     };
     let why = if reached < head.position {
-        Some(format!("the journal ends at position {reached} and the head file knows position {}", head.position))
+        Some(format!(
+            "the journal ends at position {reached} and the head file knows position {}",
+            head.position
+        ))
     } else {
         differs(&found, head)
     };
@@ -129,11 +152,19 @@ fn differs(found: &Found, head: &Head) -> Option<String> {
             hex(&root),
             hex(&head.root)
         )),
-        Err(fault) => Some(format!("the root at position {} cannot be worked out: {}", head.position, chain(&fault))),
+        Err(fault) => Some(format!(
+            "the root at position {} cannot be worked out: {}",
+            head.position,
+            chain(&fault)
+        )),
     }
 }
 
-fn open_database(config: &Config, place: &Place, findings: &mut Vec<Finding>) -> Result<(Database, Option<Meta>), Fault> {
+fn open_database(
+    config: &Config,
+    place: &Place,
+    findings: &mut Vec<Finding>,
+) -> Result<(Database, Option<Meta>), Fault> {
     let options = database_options(config);
     match Database::open(&place.database_dir(), &options, place::boot_id().as_deref()) {
         Ok(opened) => match opened.meta {
@@ -155,11 +186,20 @@ fn open_database(config: &Config, place: &Place, findings: &mut Vec<Finding>) ->
 /// Moves a database that cannot be believed aside and starts an empty one.
 fn fresh_database(config: &Config, place: &Place) -> Result<Database, Fault> {
     Database::move_aside(&place.database_dir())?;
-    Ok(Database::open(&place.database_dir(), &database_options(config), place::boot_id().as_deref())?.database)
+    Ok(Database::open(
+        &place.database_dir(),
+        &database_options(config),
+        place::boot_id().as_deref(),
+    )?
+    .database)
 }
 
 pub(crate) fn database_options(config: &Config) -> database::Options {
-    database::Options { cache_bytes: config.cache_bytes, probe: config.probe.clone(), ..database::Options::default() }
+    database::Options {
+        cache_bytes: config.cache_bytes,
+        probe: config.probe.clone(),
+        ..database::Options::default()
+    }
 }
 
 /// Brings sled, the tree and the identities up to the end of the journal.
@@ -184,26 +224,67 @@ struct Pending {
 }
 
 impl<'a> CatchUp<'a> {
-    fn new(config: &'a Config, place: &'a Place, database: Database, meta: Option<&Meta>, known: u64) -> Result<Self, Fault> {
+    fn new(
+        config: &'a Config,
+        place: &'a Place,
+        database: Database,
+        meta: Option<&Meta>,
+        known: u64,
+    ) -> Result<Self, Fault> {
         let tree = match meta {
             None => Frontier::new(),
-            Some(meta) => Frontier::try_from_bytes(&meta.frontier)
-                .map_err(|error| Fault::Suspect { why: format!("its tree cannot be read: {error}") })?,
+            Some(meta) => {
+                Frontier::try_from_bytes(&meta.frontier).map_err(|error| Fault::Suspect {
+                    why: format!("its tree cannot be read: {error}"),
+                })?
+            }
         };
         let seen = database.load_seen()?;
         let tip = meta.map(|meta| meta.tip.clone());
-        Ok(Self { config, place, known, database, tree, seen, tip, pending: Pending::default() })
+        Ok(Self {
+            config,
+            place,
+            known,
+            database,
+            tree,
+            seen,
+            tip,
+            pending: Pending::default(),
+        })
     }
 
-    fn run(&mut self, from: Option<&Tip>, progress: &mut dyn FnMut(Progress)) -> Result<(Journal, Recovery), Fault> {
-        let options = journal::Options { segment_bytes: self.config.segment_bytes, ..journal::Options::default() };
-        let (dir, ledger_id, known) = (self.place.journal_dir(), self.place.ledger_id().to_owned(), self.known);
-        let result = Journal::recover(&dir, &ledger_id, &options, &leaf::PURE, from, known, &mut |frame| {
-            self.take(frame)?;
-            let done = self.tip.as_ref().map_or(0, |tip| tip.position);
-            progress(Progress { what: "bringing the database up to the journal", done, total: (known > 0).then_some(known) });
-            Ok(())
-        });
+    fn run(
+        &mut self,
+        from: Option<&Tip>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Journal, Recovery), Fault> {
+        let options = journal::Options {
+            segment_bytes: self.config.segment_bytes,
+            ..journal::Options::default()
+        };
+        let (dir, ledger_id, known) = (
+            self.place.journal_dir(),
+            self.place.ledger_id().to_owned(),
+            self.known,
+        );
+        let result = Journal::recover(
+            &dir,
+            &ledger_id,
+            &options,
+            &leaf::PURE,
+            from,
+            known,
+            &mut |frame| {
+                self.take(frame)?;
+                let done = self.tip.as_ref().map_or(0, |tip| tip.position);
+                progress(Progress {
+                    what: "bringing the database up to the journal",
+                    done,
+                    total: (known > 0).then_some(known),
+                });
+                Ok(())
+            },
+        );
         self.flush()?;
         result
     }
@@ -212,9 +293,17 @@ impl<'a> CatchUp<'a> {
     fn read_what_is_whole(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), Fault> {
         journal::read(&self.place.journal_dir(), None, &leaf::PURE, &mut |frame| {
             let next = self.tip.as_ref().map_or(1, |tip| tip.position + 1);
-            if frame.records.first().is_some_and(|record| record.position == next) {
+            if frame
+                .records
+                .first()
+                .is_some_and(|record| record.position == next)
+            {
                 self.take(frame)?;
-                progress(Progress { what: "reading what is whole of the journal", done: next, total: None });
+                progress(Progress {
+                    what: "reading what is whole of the journal",
+                    done: next,
+                    total: None,
+                });
             }
             Ok(())
         })?;
@@ -224,19 +313,30 @@ impl<'a> CatchUp<'a> {
     fn take(&mut self, frame: Frame) -> Result<(), Fault> {
         for (record, leaf) in frame.records.into_iter().zip(frame.leaves) {
             let nodes = &mut self.pending.nodes;
-            self.tree.push(leaf, &mut |level, index, hash| nodes.push((level, index, hash)));
-            self.seen.insert(seen::fingerprint(&record.source, &record.id), record.position);
+            self.tree.push(leaf, &mut |level, index, hash| {
+                nodes.push((level, index, hash))
+            });
+            self.seen.insert(
+                seen::fingerprint(&record.source, &record.id),
+                record.position,
+            );
             self.pending.keys.push(leaf::index(&record));
             self.pending.leaves.push(leaf);
             self.pending.records.push(Arc::new(record));
         }
         self.tip = Some(frame.tip);
-        if self.pending.records.len() >= limits::STEP_EVENTS_MAX { self.flush() } else { Ok(()) }
+        if self.pending.records.len() >= limits::STEP_EVENTS_MAX {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
         let pending = std::mem::take(&mut self.pending);
-        let Some(tip) = self.tip.clone().filter(|_| !pending.records.is_empty()) else { return Ok(()) };
+        let Some(tip) = self.tip.clone().filter(|_| !pending.records.is_empty()) else {
+            return Ok(());
+        };
         let meta = Meta {
             ledger_id: self.place.ledger_id().to_owned(),
             tip,
@@ -244,8 +344,19 @@ impl<'a> CatchUp<'a> {
             root: self.tree.root(),
             counters: Vec::new(),
         };
-        let Pending { records, leaves, nodes, keys } = pending;
-        self.database.apply(&Step { records: &records, leaves: &leaves, nodes: &nodes, keys: &keys, meta })
+        let Pending {
+            records,
+            leaves,
+            nodes,
+            keys,
+        } = pending;
+        self.database.apply(&Step {
+            records: &records,
+            leaves: &leaves,
+            nodes: &nodes,
+            keys: &keys,
+            meta,
+        })
     }
 }
 
@@ -266,7 +377,10 @@ fn torn(torn: &journal::TornTail) -> Finding {
             "segment {} ended in a torn write at offset {}; the last whole position is {}",
             torn.segment, torn.offset, torn.last_position
         ),
-        remedy: format!("nothing to do: it had no receipt; its bytes are kept in {}", torn.kept_aside.display()),
+        remedy: format!(
+            "nothing to do: it had no receipt; its bytes are kept in {}",
+            torn.kept_aside.display()
+        ),
     }
 }
 
@@ -275,7 +389,9 @@ fn damaged(damage: &Damage) -> Finding {
         severity: Severity::Fail,
         code: "journal_damaged",
         text: damage.to_string(),
-        remedy: "restore the ledger from an export or a copy of the journal; until then it is read only".to_owned(),
+        remedy:
+            "restore the ledger from an export or a copy of the journal; until then it is read only"
+                .to_owned(),
     }
 }
 

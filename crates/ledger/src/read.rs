@@ -20,10 +20,13 @@ impl Ledger {
     pub async fn entry(&self, key: &Key) -> Result<Entry, ReadFailure> {
         let record = match key {
             Key::Identity(identity) => self.find(identity)?,
-            Key::Position(position) => self
-                .shared
-                .record(*position)?
-                .ok_or_else(|| ReadFailure::NotFound { what: format!("position {position}") })?,
+            Key::Position(position) => {
+                self.shared
+                    .record(*position)?
+                    .ok_or_else(|| ReadFailure::NotFound {
+                        what: format!("position {position}"),
+                    })?
+            }
         };
         Ok(entry(record))
     }
@@ -35,7 +38,9 @@ impl Ledger {
     pub async fn receipt(&self, identity: &Identity) -> Result<Receipt, ReadFailure> {
         let record = self.find(identity)?;
         let durable = read(&self.shared.durable).clone();
-        Ok(self.shared.receipt(&record, leaf::hash(&record), &durable, false))
+        Ok(self
+            .shared
+            .receipt(&record, leaf::hash(&record), &durable, false))
     }
 
     /// One page of events. `from` continues where an earlier page's `next` says; `at` pins the list to a position, so
@@ -43,7 +48,13 @@ impl Ledger {
     ///
     /// # Errors
     /// [`ReadFailure::Refused`] when the filter breaks a rule.
-    pub async fn list(&self, filter: &Filter, limit: usize, from: Option<u64>, at: u64) -> Result<Page, ReadFailure> {
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        limit: usize,
+        from: Option<u64>,
+        at: u64,
+    ) -> Result<Page, ReadFailure> {
         let applied = match at {
             0 => self.shared.heads.borrow().applied,
             at => at,
@@ -58,17 +69,31 @@ impl Ledger {
             (None, _) => {}
         }
         let (entries, next) = self.select(filter, first, last, limit)?;
-        Ok(Page { entries, next, applied })
+        Ok(Page {
+            entries,
+            next,
+            applied,
+        })
     }
 
-    fn select(&self, filter: &Filter, first: u64, last: u64, limit: usize) -> Result<(Vec<Entry>, Option<u64>), ReadFailure> {
+    fn select(
+        &self,
+        filter: &Filter,
+        first: u64,
+        last: u64,
+        limit: usize,
+    ) -> Result<(Vec<Entry>, Option<u64>), ReadFailure> {
         let mut entries = Vec::new();
         if first > last {
             return Ok((entries, None));
         }
         let selection = Selection {
             all: terms(filter),
-            any: filter.kinds.iter().map(|kind| leaf::kind_term(kind)).collect(),
+            any: filter
+                .kinds
+                .iter()
+                .map(|kind| leaf::kind_term(kind))
+                .collect(),
             occur: filter.occur,
             record: filter.record,
             first,
@@ -91,9 +116,11 @@ impl Ledger {
 
     pub(crate) fn find(&self, identity: &Identity) -> Result<Arc<Record>, ReadFailure> {
         let fingerprint = seen::fingerprint(&identity.source, &identity.id);
-        self.shared.stored(identity, fingerprint)?.ok_or_else(|| ReadFailure::NotFound {
-            what: format!("event `{}` of source `{}`", identity.id, identity.source),
-        })
+        self.shared
+            .stored(identity, fingerprint)?
+            .ok_or_else(|| ReadFailure::NotFound {
+                what: format!("event `{}` of source `{}`", identity.id, identity.source),
+            })
     }
 
     /// Waits until reads see a position. The caller brings the deadline, by dropping this future.
@@ -102,7 +129,8 @@ impl Ledger {
     /// [`ReadFailure::Refused`] when `at_least` names another ledger.
     pub async fn wait_applied(&self, at_least: &AtLeast) -> Result<(), ReadFailure> {
         self.check_ledger(at_least)?;
-        self.wait_for(at_least.position, |heads| heads.applied).await
+        self.wait_for(at_least.position, |heads| heads.applied)
+            .await
     }
 
     /// Waits until questions see a position.
@@ -111,10 +139,20 @@ impl Ledger {
         self.wait_for(at_least.position, |heads| heads.folded).await
     }
 
-    pub(crate) async fn wait_for(&self, position: u64, head: fn(&Heads) -> u64) -> Result<(), ReadFailure> {
+    pub(crate) async fn wait_for(
+        &self,
+        position: u64,
+        head: fn(&Heads) -> u64,
+    ) -> Result<(), ReadFailure> {
         let mut heads = self.shared.heads.subscribe();
-        let waited = heads.wait_for(|heads| head(heads) >= position).await.map(|_| ());
-        waited.map_err(|_| ReadFailure::NotYet { wanted: position, have: head(&self.shared.heads.borrow()) })
+        let waited = heads
+            .wait_for(|heads| head(heads) >= position)
+            .await
+            .map(|_| ());
+        waited.map_err(|_| ReadFailure::NotYet {
+            wanted: position,
+            have: head(&self.shared.heads.borrow()),
+        })
     }
 
     fn check_ledger(&self, at_least: &AtLeast) -> Result<(), ReadFailure> {
@@ -122,9 +160,14 @@ impl Ledger {
             return Ok(());
         }
         let rule = format!("not this ledger, which is `{}`", self.shared.ledger_id);
-        Err(Refusal::new(Code::Contradiction, "at_least.ledger_id", &at_least.ledger_id, rule)
-            .with_hint("ask the ledger that gave the receipt")
-            .into())
+        Err(Refusal::new(
+            Code::Contradiction,
+            "at_least.ledger_id",
+            &at_least.ledger_id,
+            rule,
+        )
+        .with_hint("ask the ledger that gave the receipt")
+        .into())
     }
 }
 
@@ -133,7 +176,12 @@ pub(crate) fn entry(record: Arc<Record>) -> Entry {
     let event = parse::parse(&record.bytes).ok();
     let natural_key = event.as_ref().map(|event| event.natural_key);
     let entities: Vec<Entity> = event.map(|event| event.entities).unwrap_or_default();
-    Entry { leaf_hash: leaf::hash(&record), natural_key, entities, record }
+    Entry {
+        leaf_hash: leaf::hash(&record),
+        natural_key,
+        entities,
+        record,
+    }
 }
 
 /// The words that every match holds.
@@ -154,10 +202,15 @@ fn terms(filter: &Filter) -> Vec<String> {
 /// The exact check behind the index, whose words are hashes.
 fn matches(filter: &Filter, entry: &Entry) -> bool {
     let record = &entry.record;
-    let kind = |wanted: &String| *wanted == *record.kind || record.kind.split('.').next() == Some(wanted.as_str());
+    let kind = |wanted: &String| {
+        *wanted == *record.kind || record.kind.split('.').next() == Some(wanted.as_str())
+    };
     let entity = |wanted: &String| match Entity::parse(wanted) {
         Ok(wanted) => entry.entities.contains(&wanted),
-        Err(_) => entry.entities.iter().any(|entity| plain_match(entity, wanted)),
+        Err(_) => entry
+            .entities
+            .iter()
+            .any(|entity| plain_match(entity, wanted)),
     };
     let occurred = leaf::index(record).occur_time;
     let within = |range: (Option<_>, Option<_>), time| {
@@ -165,12 +218,19 @@ fn matches(filter: &Filter, entry: &Entry) -> bool {
     };
     (filter.kinds.is_empty() || filter.kinds.iter().any(kind))
         && filter.entity.as_ref().is_none_or(entity)
-        && filter.source.as_ref().is_none_or(|source| **source == *record.source)
+        && filter
+            .source
+            .as_ref()
+            .is_none_or(|source| **source == *record.source)
         && within(filter.record, record.record_time)
         && (filter.occur == (None, None) || occurred.is_some_and(|time| within(filter.occur, time)))
 }
 
 fn plain_match(entity: &Entity, wanted: &str) -> bool {
     let hex = wanted.len() >= 7 && wanted.bytes().all(|b| b.is_ascii_hexdigit());
-    if hex { entity.last().starts_with(wanted) } else { entity.last() == wanted }
+    if hex {
+        entity.last().starts_with(wanted)
+    } else {
+        entity.last() == wanted
+    }
 }

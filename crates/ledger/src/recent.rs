@@ -34,25 +34,39 @@ impl Shared {
         let heads = *self.heads.borrow();
         let idle = heads.durable == heads.applied && heads.applied == heads.folded;
         if idle || !self.has_work(heads.applied, heads.folded) {
-            drop(self.recent_grew.wait_timeout(guard, LOOK_AGAIN).unwrap_or_else(PoisonError::into_inner));
+            drop(
+                self.recent_grew
+                    .wait_timeout(guard, LOOK_AGAIN)
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
         }
     }
 
     fn has_work(&self, applied: u64, folded: u64) -> bool {
-        folded < applied || read(&self.recent).back().is_some_and(|batch| batch.tip.position > applied.min(folded))
+        folded < applied
+            || read(&self.recent)
+                .back()
+                .is_some_and(|batch| batch.tip.position > applied.min(folded))
     }
 
     /// Sleeps a little after a failure.
     pub(crate) fn pause(&self) {
         let guard = lock(&self.recent_lock);
-        drop(self.recent_grew.wait_timeout(guard, LOOK_AGAIN).unwrap_or_else(PoisonError::into_inner));
+        drop(
+            self.recent_grew
+                .wait_timeout(guard, LOOK_AGAIN)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
     }
 
     /// The batch that holds a position, if it is still in memory.
     pub(crate) fn recent_at(&self, position: u64) -> Option<Arc<Batch>> {
         let recent = read(&self.recent);
         let index = recent.partition_point(|batch| batch.tip.position < position);
-        recent.get(index).filter(|batch| batch.first() <= position).cloned()
+        recent
+            .get(index)
+            .filter(|batch| batch.first() <= position)
+            .cloned()
     }
 
     /// Drops batches that sled holds and that the views have seen, or would read from sled anyway.
@@ -76,7 +90,9 @@ impl Shared {
         if let Some(batch) = self.recent_at(position) {
             return Ok(batch.record(position).cloned());
         }
-        Ok(read(&self.database).record_checked(position, &crate::leaf::PURE)?.map(Arc::new))
+        Ok(read(&self.database)
+            .record_checked(position, &crate::leaf::PURE)?
+            .map(Arc::new))
     }
 
     /// Opens the database anew after it failed; what it does not hold comes again from `recent`.
@@ -84,20 +100,32 @@ impl Shared {
         let mut database = write(&self.database);
         database.close();
         let boot_id = waybill_store::place::boot_id();
-        let opened = Database::open(&self.place.database_dir(), &open::database_options(&self.config), boot_id.as_deref())?;
+        let opened = Database::open(
+            &self.place.database_dir(),
+            &open::database_options(&self.config),
+            boot_id.as_deref(),
+        )?;
         let applied = opened.meta.map_or(0, |meta| meta.tip.position);
         *database = opened.database;
         drop(database);
-        let kept = read(&self.recent).front().is_none_or(|batch| batch.first() <= applied + 1);
+        let kept = read(&self.recent)
+            .front()
+            .is_none_or(|batch| batch.first() <= applied + 1);
         if !kept {
-            return Err(Fault::Suspect { why: format!("it ends at position {applied}, which a restart mends") });
+            return Err(Fault::Suspect {
+                why: format!("it ends at position {applied}, which a restart mends"),
+            });
         }
         self.heads.send_modify(|heads| heads.applied = applied);
         Ok(())
     }
 
     /// The record under an identity. A fingerprint is only a hint; the stored identity decides (LEDGER S3).
-    pub(crate) fn stored(&self, identity: &Identity, fingerprint: u64) -> Result<Option<Arc<Record>>, Fault> {
+    pub(crate) fn stored(
+        &self,
+        identity: &Identity,
+        fingerprint: u64,
+    ) -> Result<Option<Arc<Record>>, Fault> {
         let candidates: Vec<u64> = read(&self.seen).candidates(fingerprint).collect();
         for position in candidates {
             if let Some(record) = self.record(position)?

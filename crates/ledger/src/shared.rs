@@ -9,7 +9,9 @@ use std::{
 
 use tokio::sync::watch;
 use waybill_core::{Event, Time};
-use waybill_store::{Hash, Record, Tip, database::Database, place::Place, seen::Seen, side_log::SideLog};
+use waybill_store::{
+    Hash, Record, Tip, database::Database, place::Place, seen::Seen, side_log::SideLog,
+};
 use waybill_tlog::{Frontier, checkpoint::SigningKey};
 use waybill_views::Facts;
 

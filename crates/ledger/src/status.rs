@@ -24,7 +24,11 @@ impl Ledger {
             Writing::Open => (State::Serving, String::new()),
             Writing::Paused(why) | Writing::Closed(why) => (State::Refusing, why.clone()),
         };
-        let questions = if heads.folded >= shared.folded_from { State::Serving } else { State::Rebuilding };
+        let questions = if heads.folded >= shared.folded_from {
+            State::Serving
+        } else {
+            State::Rebuilding
+        };
         Status {
             ledger_id: shared.ledger_id.clone(),
             instance_id: shared.instance_id.clone(),
@@ -53,7 +57,11 @@ impl Ledger {
     ///
     /// # Errors
     /// [`ReadFailure::Fault`] when the side log cannot be read.
-    pub fn refusals(&self, before: Option<u64>, limit: usize) -> Result<Vec<side_log::Entry>, ReadFailure> {
+    pub fn refusals(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<side_log::Entry>, ReadFailure> {
         Ok(lock(&self.shared.side_log).newest(before, limit)?)
     }
 
@@ -65,7 +73,13 @@ impl Ledger {
 
 impl Shared {
     /// Puts a refusal on record. A side log that cannot be written loses the details, never the answer.
-    pub(crate) fn note_refusal(&self, refusal: &Refusal, event: Option<&Event>, sender: &str, body: &Bytes) {
+    pub(crate) fn note_refusal(
+        &self,
+        refusal: &Refusal,
+        event: Option<&Event>,
+        sender: &str,
+        body: &Bytes,
+    ) {
         let entry = side_log::Entry {
             number: 0,
             time: (self.host.clock)(),
@@ -74,8 +88,12 @@ impl Shared {
             value: refusal.value.clone(),
             rule: refusal.rule.clone(),
             hint: refusal.hint.clone(),
-            source: event.map(|it| it.identity.source.to_string()).unwrap_or_default(),
-            id: event.map(|it| it.identity.id.to_string()).unwrap_or_default(),
+            source: event
+                .map(|it| it.identity.source.to_string())
+                .unwrap_or_default(),
+            id: event
+                .map(|it| it.identity.id.to_string())
+                .unwrap_or_default(),
             kind: event.map(|it| it.kind.0.to_string()).unwrap_or_default(),
             sender: sender.to_owned(),
             body_digest: Sha256::digest(body).into(),

@@ -33,11 +33,19 @@ pub struct Report {
 ///
 /// # Errors
 /// As the system says, or [`Fault::Foreign`] for an unknown version. Damage is in the report.
-pub fn directory(dir: &Path, sizes: &[u64], progress: &mut dyn FnMut(Progress)) -> Result<Report, Fault> {
+pub fn directory(
+    dir: &Path,
+    sizes: &[u64],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Fault> {
     let mut tree = Tree::new(sizes);
     let summary = journal::read(&place::journal_dir(dir), None, &PURE, &mut |frame| {
         tree.take(&frame);
-        progress(Progress { what: "checking the journal", done: tree.position(), total: None });
+        progress(Progress {
+            what: "checking the journal",
+            done: tree.position(),
+            total: None,
+        });
         Ok(())
     })?;
     Ok(tree.report(summary.ledger_id, summary.torn, summary.damages))
@@ -47,9 +55,17 @@ pub fn directory(dir: &Path, sizes: &[u64], progress: &mut dyn FnMut(Progress)) 
 ///
 /// # Errors
 /// As [`directory`].
-pub fn export_file(file: &Path, sizes: &[u64], progress: &mut dyn FnMut(Progress)) -> Result<Report, Fault> {
+pub fn export_file(
+    file: &Path,
+    sizes: &[u64],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Fault> {
     let opened = File::open(file);
-    let opened = opened.map_err(|source| Fault::Io { action: "open", path: file.to_owned(), source })?;
+    let opened = opened.map_err(|source| Fault::Io {
+        action: "open",
+        path: file.to_owned(),
+        source,
+    })?;
     carry::check(&mut BufReader::new(opened), file, sizes, progress)
 }
 
@@ -61,7 +77,10 @@ pub(crate) struct Tree {
 
 impl Tree {
     pub(crate) fn new(sizes: &[u64]) -> Self {
-        Self { frontier: Frontier::new(), roots: sizes.iter().map(|size| (*size, None)).collect() }
+        Self {
+            frontier: Frontier::new(),
+            roots: sizes.iter().map(|size| (*size, None)).collect(),
+        }
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -74,7 +93,11 @@ impl Tree {
 
     /// Takes a frame that follows what is there; one behind a gap cannot be placed and is left out.
     pub(crate) fn take(&mut self, frame: &Frame) {
-        if frame.records.first().is_none_or(|record| record.position != self.frontier.size() + 1) {
+        if frame
+            .records
+            .first()
+            .is_none_or(|record| record.position != self.frontier.size() + 1)
+        {
             return;
         }
         for leaf in &frame.leaves {
@@ -89,6 +112,13 @@ impl Tree {
 
     pub(crate) fn report(self, ledger_id: String, torn: bool, damages: Vec<Damage>) -> Report {
         let (position, root) = (self.position(), self.root());
-        Report { ledger_id, position, root, torn, damages, roots: self.roots }
+        Report {
+            ledger_id,
+            position,
+            root,
+            torn,
+            damages,
+            roots: self.roots,
+        }
     }
 }

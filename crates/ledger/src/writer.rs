@@ -69,7 +69,10 @@ struct Draft {
 enum Slot {
     Refused(Box<Refused>),
     /// Index in the draft; `duplicate` when an earlier item of it has the same identity.
-    Drafted { index: usize, duplicate: bool },
+    Drafted {
+        index: usize,
+        duplicate: bool,
+    },
     /// Recorded before.
     Recorded(Arc<Record>),
 }
@@ -107,7 +110,9 @@ impl Writer {
     fn commit(&mut self, jobs: Vec<Job>) {
         let counts = &self.shared.counts;
         for job in &jobs {
-            counts.queued_events.fetch_sub(job.items.len(), Ordering::Relaxed);
+            counts
+                .queued_events
+                .fetch_sub(job.items.len(), Ordering::Relaxed);
             counts.queued_bytes.fetch_sub(job.size, Ordering::Relaxed);
         }
         if let Err(why) = self.ready() {
@@ -163,7 +168,12 @@ impl Writer {
         why
     }
 
-    fn admit_job(&self, draft: &mut Draft, items: Vec<Item>, sender: &Arc<str>) -> Result<Vec<Slot>, Fault> {
+    fn admit_job(
+        &self,
+        draft: &mut Draft,
+        items: Vec<Item>,
+        sender: &Arc<str>,
+    ) -> Result<Vec<Slot>, Fault> {
         items
             .into_iter()
             .map(|item| match item {
@@ -177,18 +187,27 @@ impl Writer {
         let Parsed { event, bytes } = parsed;
         let fingerprint = seen::fingerprint(&event.identity.source, &event.identity.id);
         if let Some(&index) = draft.by_identity.get(&event.identity) {
-            let (position, stored) = (draft.records[index].position, draft.records[index].bytes.clone());
+            let (position, stored) = (
+                draft.records[index].position,
+                draft.records[index].bytes.clone(),
+            );
             return match admit::verdict(Some(&stored), &bytes, RULES_VERSION) {
                 Ok(Verdict::Conflict { recorded, refused }) => {
                     let digests = own_event::Digests { recorded, refused };
                     self.conflict(draft, &event, &bytes, position, &digests, sender)
                 }
-                _ => Ok(Slot::Drafted { index, duplicate: true }),
+                _ => Ok(Slot::Drafted {
+                    index,
+                    duplicate: true,
+                }),
             };
         }
         let Some(stored) = self.shared.stored(&event.identity, fingerprint)? else {
             let index = self.draft(draft, event, bytes, fingerprint, Stored::Admitted, sender);
-            return Ok(Slot::Drafted { index, duplicate: false });
+            return Ok(Slot::Drafted {
+                index,
+                duplicate: false,
+            });
         };
         match admit::verdict(Some(&stored.bytes), &bytes, RULES_VERSION) {
             Ok(Verdict::Conflict { recorded, refused }) => {
@@ -211,15 +230,35 @@ impl Writer {
     ) -> Result<Slot, Fault> {
         self.shared.counts.conflicts.fetch_add(1, Ordering::Relaxed);
         let refusal = admit::conflict(&event.identity, position);
-        self.shared.note_refusal(&refusal, Some(event), sender, bytes);
-        let own = own_event::conflict_detected(&self.shared.ledger_id, event, position, digests, self.now());
+        self.shared
+            .note_refusal(&refusal, Some(event), sender, bytes);
+        let own = own_event::conflict_detected(
+            &self.shared.ledger_id,
+            event,
+            position,
+            digests,
+            self.now(),
+        );
         let fingerprint = seen::fingerprint(&own.event.identity.source, &own.event.identity.id);
         let known = draft.by_identity.contains_key(&own.event.identity)
-            || self.shared.stored(&own.event.identity, fingerprint)?.is_some();
+            || self
+                .shared
+                .stored(&own.event.identity, fingerprint)?
+                .is_some();
         if !known {
-            self.draft(draft, own.event, own.bytes, fingerprint, Stored::Ledger, &Arc::from(""));
+            self.draft(
+                draft,
+                own.event,
+                own.bytes,
+                fingerprint,
+                Stored::Ledger,
+                &Arc::from(""),
+            );
         }
-        Ok(Slot::Refused(Box::new(Refused { refusal, recorded: Some((event.identity.clone(), position)) })))
+        Ok(Slot::Refused(Box::new(Refused {
+            refusal,
+            recorded: Some((event.identity.clone(), position)),
+        })))
     }
 
     fn draft(
@@ -269,10 +308,14 @@ impl Writer {
         let mut nodes = Vec::with_capacity(2 * draft.records.len());
         let leaves: Vec<_> = draft.records.iter().map(leaf::hash).collect();
         for leaf in &leaves {
-            tree.push(*leaf, &mut |level, index, hash| nodes.push((level, index, hash)));
+            tree.push(*leaf, &mut |level, index, hash| {
+                nodes.push((level, index, hash))
+            });
         }
         let tip = self.journal.append(&draft.records, &leaves)?;
-        self.shared.journal_bytes.store(self.journal.bytes(), Ordering::Relaxed);
+        self.shared
+            .journal_bytes
+            .store(self.journal.bytes(), Ordering::Relaxed);
         let batch = Arc::new(Batch {
             records: draft.records.into_iter().map(Arc::new).collect(),
             events: draft.events,
@@ -292,7 +335,14 @@ impl Writer {
     pub(crate) fn append_own(&mut self, own: own_event::Own) -> Result<(), Fault> {
         let mut draft = Draft::default();
         let fingerprint = seen::fingerprint(&own.event.identity.source, &own.event.identity.id);
-        self.draft(&mut draft, own.event, own.bytes, fingerprint, Stored::Ledger, &Arc::from(""));
+        self.draft(
+            &mut draft,
+            own.event,
+            own.bytes,
+            fingerprint,
+            Stored::Ledger,
+            &Arc::from(""),
+        );
         self.append(draft).map(|_| ())
     }
 
@@ -314,8 +364,12 @@ impl Writer {
 
     fn hand_on(&self, batch: &Arc<Batch>, fingerprints: &[u64]) {
         let counts = &self.shared.counts;
-        counts.unapplied_events.fetch_add(batch.records.len(), Ordering::Relaxed);
-        counts.unapplied_bytes.fetch_add(batch.size, Ordering::Relaxed);
+        counts
+            .unapplied_events
+            .fetch_add(batch.records.len(), Ordering::Relaxed);
+        counts
+            .unapplied_bytes
+            .fetch_add(batch.size, Ordering::Relaxed);
         // The batch can be found before its identities can, so that a hit always finds its record.
         self.shared.push_recent(batch.clone());
         let mut seen = write(&self.shared.seen);
@@ -323,15 +377,34 @@ impl Writer {
             seen.insert(*fingerprint, record.position);
         }
         drop(seen);
-        let Tip { position, record_time, chain, .. } = batch.tip.clone();
-        *write(&self.shared.durable) = Durable { position, record_time: Some(record_time), root: batch.root, chain };
-        self.shared.heads.send_modify(|heads| heads.durable = position);
+        let Tip {
+            position,
+            record_time,
+            chain,
+            ..
+        } = batch.tip.clone();
+        *write(&self.shared.durable) = Durable {
+            position,
+            record_time: Some(record_time),
+            root: batch.root,
+            chain,
+        };
+        self.shared
+            .heads
+            .send_modify(|heads| heads.durable = position);
     }
 
-    fn answer(&self, replies: Vec<(Vec<Slot>, oneshot::Sender<Result<Vec<Emitted>, Rejection>>)>, batch: Option<&Batch>) {
+    fn answer(
+        &self,
+        replies: Vec<(Vec<Slot>, oneshot::Sender<Result<Vec<Emitted>, Rejection>>)>,
+        batch: Option<&Batch>,
+    ) {
         let durable = read(&self.shared.durable).clone();
         for (slots, reply) in replies {
-            let emitted = slots.into_iter().map(|slot| self.emitted(slot, batch, &durable)).collect();
+            let emitted = slots
+                .into_iter()
+                .map(|slot| self.emitted(slot, batch, &durable))
+                .collect();
             drop(reply.send(Ok(emitted)));
         }
     }
@@ -349,7 +422,10 @@ impl Writer {
             }
         };
         if duplicate {
-            self.shared.counts.duplicates.fetch_add(1, Ordering::Relaxed);
+            self.shared
+                .counts
+                .duplicates
+                .fetch_add(1, Ordering::Relaxed);
         }
         Ok(self.shared.receipt(&record, leaf_hash, durable, duplicate))
     }
@@ -360,15 +436,24 @@ impl Writing {
     pub(crate) fn rejection(&self) -> Rejection {
         match self {
             Self::Open => busy("the writer is starting"),
-            Self::Paused(why) => Rejection::NotWriting { why: why.clone(), may_recover: true },
-            Self::Closed(why) => Rejection::NotWriting { why: why.clone(), may_recover: false },
+            Self::Paused(why) => Rejection::NotWriting {
+                why: why.clone(),
+                may_recover: true,
+            },
+            Self::Closed(why) => Rejection::NotWriting {
+                why: why.clone(),
+                may_recover: false,
+            },
         }
     }
 }
 
 /// Tells an emitter to come again soon.
 pub(crate) fn busy(why: &str) -> Rejection {
-    Rejection::Busy { why: why.to_owned(), retry_after: Duration::from_millis(limits::RETRY_AFTER_MS) }
+    Rejection::Busy {
+        why: why.to_owned(),
+        retry_after: Duration::from_millis(limits::RETRY_AFTER_MS),
+    }
 }
 
 /// An error with all its causes, on one line.
@@ -385,7 +470,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 fn unreadable(fault: &Fault) -> Rejection {
     Rejection::NotWriting {
-        why: format!("what is recorded under this identity cannot be read: {}", chain(fault)),
+        why: format!(
+            "what is recorded under this identity cannot be read: {}",
+            chain(fault)
+        ),
         may_recover: true,
     }
 }
@@ -408,7 +496,10 @@ impl Shared {
         Receipt {
             ledger_id: self.ledger_id.clone(),
             instance_id: self.instance_id.clone(),
-            identity: Identity { source: record.source.clone(), id: record.id.clone() },
+            identity: Identity {
+                source: record.source.clone(),
+                id: record.id.clone(),
+            },
             position: record.position,
             record_time: record.record_time,
             leaf_hash,

@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 use waybill_core::{Code, Identity, Time};
-use waybill_ledger::{AsOf, AtLeast, Config, Filter, Host, Key, Ledger, ReadFailure, ReadOptions, Rejection, Severity, verify};
+use waybill_ledger::{
+    AsOf, AtLeast, Config, Filter, Host, Key, Ledger, ReadFailure, ReadOptions, Rejection,
+    Severity, verify,
+};
 use waybill_proto::pb::{self, event::Payload};
 use waybill_views::trace;
 
@@ -30,7 +33,12 @@ impl Bed {
         let temporary = tempfile::tempdir().unwrap();
         let root = temporary.path().to_owned();
         let clock = Arc::new(AtomicI64::new(1_700_000_000_000_000_000));
-        Self { _temporary: temporary, root, clock, random: Arc::default() }
+        Self {
+            _temporary: temporary,
+            root,
+            clock,
+            random: Arc::default(),
+        }
     }
 
     fn config(&self) -> Config {
@@ -47,10 +55,14 @@ impl Bed {
     fn host(&self) -> Host {
         let (clock, random) = (self.clock.clone(), self.random.clone());
         Host {
-            clock: Arc::new(move || Time::from_nanos_clamped(clock.fetch_add(1_000_000, Ordering::Relaxed).into())),
+            clock: Arc::new(move || {
+                Time::from_nanos_clamped(clock.fetch_add(1_000_000, Ordering::Relaxed).into())
+            }),
             random: Arc::new(move |out| {
                 for byte in out {
-                    let next = random.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                    let next = random
+                        .fetch_add(1, Ordering::Relaxed)
+                        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
                     *byte = next.to_be_bytes()[0];
                 }
             }),
@@ -63,7 +75,11 @@ impl Bed {
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 fn commit(id: &str, revision: char) -> pb::Event {
@@ -76,8 +92,13 @@ fn commit(id: &str, revision: char) -> pb::Event {
     pb::Event {
         source: "/test".to_owned(),
         id: id.to_owned(),
-        occur_time: Some(prost_types::Timestamp { seconds: 1_600_000_000, nanos: 0 }),
-        payload: Some(Payload::Commit(pb::CommitEvent { event: Some(pb::commit_event::Event::Recorded(recorded)) })),
+        occur_time: Some(prost_types::Timestamp {
+            seconds: 1_600_000_000,
+            nanos: 0,
+        }),
+        payload: Some(Payload::Commit(pb::CommitEvent {
+            event: Some(pb::commit_event::Event::Recorded(recorded)),
+        })),
         ..Default::default()
     }
 }
@@ -87,7 +108,10 @@ fn bytes(event: &pb::Event) -> Bytes {
 }
 
 fn identity(id: &str) -> Identity {
-    Identity { source: "/test".into(), id: id.into() }
+    Identity {
+        source: "/test".into(),
+        id: id.into(),
+    }
 }
 
 fn emit(ledger: &Ledger, events: &[pb::Event]) -> Vec<waybill_ledger::Emitted> {
@@ -95,12 +119,19 @@ fn emit(ledger: &Ledger, events: &[pb::Event]) -> Vec<waybill_ledger::Emitted> {
 }
 
 fn position(ledger: &Ledger, event: &pb::Event) -> u64 {
-    emit(ledger, std::slice::from_ref(event)).remove(0).unwrap().position
+    emit(ledger, std::slice::from_ref(event))
+        .remove(0)
+        .unwrap()
+        .position
 }
 
 fn applied(ledger: &Ledger) -> u64 {
     let position = ledger.heads().borrow().durable;
-    run(ledger.wait_applied(&AtLeast { ledger_id: String::new(), position })).unwrap();
+    run(ledger.wait_applied(&AtLeast {
+        ledger_id: String::new(),
+        position,
+    }))
+    .unwrap();
     position
 }
 
@@ -121,10 +152,16 @@ fn the_same_again_is_a_duplicate_with_the_first_place_and_todays_tree() {
     let first = emit(&ledger, &[commit("a", 'a')]).remove(0).unwrap();
     position(&ledger, &commit("b", 'b'));
     let mut again = commit("a", 'a');
-    again.produce_time = Some(prost_types::Timestamp { seconds: 1_600_000_100, nanos: 0 });
+    again.produce_time = Some(prost_types::Timestamp {
+        seconds: 1_600_000_100,
+        nanos: 0,
+    });
     let second = emit(&ledger, &[again]).remove(0).unwrap();
     assert!(second.duplicate && !first.duplicate);
-    assert_eq!((second.position, second.record_time, second.leaf_hash), (first.position, first.record_time, first.leaf_hash));
+    assert_eq!(
+        (second.position, second.record_time, second.leaf_hash),
+        (first.position, first.record_time, first.leaf_hash)
+    );
     assert_eq!(second.tree_size, 3);
     assert_ne!(second.root, first.root);
 }
@@ -135,14 +172,39 @@ fn other_content_under_one_identity_is_refused_and_on_record_once() {
     let ledger = bed.open();
     let kept = position(&ledger, &commit("a", 'a'));
     for revision in ['b', 'c'] {
-        let refused = emit(&ledger, &[commit("a", revision)]).remove(0).unwrap_err();
+        let refused = emit(&ledger, &[commit("a", revision)])
+            .remove(0)
+            .unwrap_err();
         assert_eq!(refused.refusal.code, Code::Conflict);
         assert_eq!(refused.recorded, Some((identity("a"), kept)));
     }
-    let own = run(ledger.list(&Filter { kinds: vec!["ledger.conflict_detected".into()], ..Filter::default() }, 10, None, 0));
+    let own = run(ledger.list(
+        &Filter {
+            kinds: vec!["ledger.conflict_detected".into()],
+            ..Filter::default()
+        },
+        10,
+        None,
+        0,
+    ));
     applied(&ledger);
-    let own = own.map(|_| run(ledger.list(&Filter { kinds: vec!["ledger".into()], ..Filter::default() }, 10, None, 0)).unwrap());
-    assert_eq!(own.unwrap().entries.len(), 2, "created, and one conflict for the identity");
+    let own = own.map(|_| {
+        run(ledger.list(
+            &Filter {
+                kinds: vec!["ledger".into()],
+                ..Filter::default()
+            },
+            10,
+            None,
+            0,
+        ))
+        .unwrap()
+    });
+    assert_eq!(
+        own.unwrap().entries.len(),
+        2,
+        "created, and one conflict for the identity"
+    );
     assert_eq!(ledger.status().conflict_count, 2);
     assert_eq!(ledger.refusals(None, 10).unwrap().len(), 2);
 }
@@ -151,9 +213,23 @@ fn other_content_under_one_identity_is_refused_and_on_record_once() {
 fn one_batch_may_repeat_and_contradict_itself() {
     let bed = Bed::new();
     let ledger = bed.open();
-    let answers = emit(&ledger, &[commit("a", 'a'), commit("a", 'a'), commit("a", 'b'), commit("b", 'b')]);
-    let positions: Vec<_> = answers.iter().map(|it| it.as_ref().map(|it| (it.position, it.duplicate)).ok()).collect();
-    assert_eq!(positions, [Some((2, false)), Some((2, true)), None, Some((4, false))]);
+    let answers = emit(
+        &ledger,
+        &[
+            commit("a", 'a'),
+            commit("a", 'a'),
+            commit("a", 'b'),
+            commit("b", 'b'),
+        ],
+    );
+    let positions: Vec<_> = answers
+        .iter()
+        .map(|it| it.as_ref().map(|it| (it.position, it.duplicate)).ok())
+        .collect();
+    assert_eq!(
+        positions,
+        [Some((2, false)), Some((2, true)), None, Some((4, false))]
+    );
 }
 
 #[test]
@@ -162,10 +238,21 @@ fn one_bad_event_is_refused_in_its_own_place() {
     let ledger = bed.open();
     let mut bad = commit("b", 'b');
     bad.id = "evil\u{202E}id".to_owned();
-    let answers = run(ledger.emit(vec![bytes(&commit("a", 'a')), bytes(&bad), Bytes::from_static(b"\xff\xff")], "")).unwrap();
+    let answers = run(ledger.emit(
+        vec![
+            bytes(&commit("a", 'a')),
+            bytes(&bad),
+            Bytes::from_static(b"\xff\xff"),
+        ],
+        "",
+    ))
+    .unwrap();
     assert!(answers[0].is_ok());
     assert_eq!(answers[1].as_ref().unwrap_err().refusal.field, "id");
-    assert_eq!(answers[2].as_ref().unwrap_err().refusal.code, Code::Undecodable);
+    assert_eq!(
+        answers[2].as_ref().unwrap_err().refusal.code,
+        Code::Undecodable
+    );
     assert_eq!(ledger.status().refusal_count, 2);
 }
 
@@ -176,14 +263,19 @@ fn the_ledgers_own_source_is_the_ledgers() {
     let mut forged = commit("a", 'a');
     forged.source = ledger.ledger_id().to_owned();
     let refused = emit(&ledger, &[forged]).remove(0).unwrap_err();
-    assert_eq!((refused.refusal.code, refused.refusal.field.as_str()), (Code::NotAllowed, "source"));
+    assert_eq!(
+        (refused.refusal.code, refused.refusal.field.as_str()),
+        (Code::NotAllowed, "source")
+    );
 }
 
 #[test]
 fn a_batch_over_the_limit_is_refused_whole() {
     let bed = Bed::new();
     let ledger = bed.open();
-    let events: Vec<_> = (0..1001).map(|number| bytes(&commit(&number.to_string(), 'a'))).collect();
+    let events: Vec<_> = (0..1001)
+        .map(|number| bytes(&commit(&number.to_string(), 'a')))
+        .collect();
     let rejected = run(ledger.emit(events, "")).unwrap_err();
     assert!(matches!(rejected, Rejection::Refused(refusal) if refusal.code == Code::TooLarge));
     assert_eq!(ledger.heads().borrow().durable, 1);
@@ -193,16 +285,31 @@ fn a_batch_over_the_limit_is_refused_whole() {
 fn everything_is_there_after_a_restart_and_a_repeat_is_still_a_duplicate() {
     let bed = Bed::new();
     let ledger = bed.open();
-    let events: Vec<_> = (0..500).map(|number| commit(&number.to_string(), 'a')).collect();
-    let before: Vec<_> = emit(&ledger, &events).into_iter().map(Result::unwrap).collect();
+    let events: Vec<_> = (0..500)
+        .map(|number| commit(&number.to_string(), 'a'))
+        .collect();
+    let before: Vec<_> = emit(&ledger, &events)
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
     let root = ledger.status().root;
     ledger.close().unwrap();
     drop(ledger);
     let ledger = bed.open();
     assert_eq!(ledger.status().root, root);
-    assert!(ledger.status().findings.iter().all(|it| it.severity == Severity::Ok), "{:?}", ledger.status().findings);
+    assert!(
+        ledger
+            .status()
+            .findings
+            .iter()
+            .all(|it| it.severity == Severity::Ok),
+        "{:?}",
+        ledger.status().findings
+    );
     for (event, receipt) in events.iter().zip(&before) {
-        let again = emit(&ledger, std::slice::from_ref(event)).remove(0).unwrap();
+        let again = emit(&ledger, std::slice::from_ref(event))
+            .remove(0)
+            .unwrap();
         assert_eq!((again.position, again.duplicate), (receipt.position, true));
         let entry = run(ledger.entry(&Key::Identity(receipt.identity.clone()))).unwrap();
         assert_eq!(entry.record.bytes, bytes(event));
@@ -213,26 +320,56 @@ fn everything_is_there_after_a_restart_and_a_repeat_is_still_a_duplicate() {
 fn no_question_opens_a_journal_segment() {
     let bed = Bed::new();
     let ledger = bed.open();
-    let events: Vec<_> = (0..3000).map(|number| commit(&number.to_string(), 'a')).collect();
-    events.chunks(100).for_each(|some| drop(emit(&ledger, some)));
+    let events: Vec<_> = (0..3000)
+        .map(|number| commit(&number.to_string(), 'a'))
+        .collect();
+    events
+        .chunks(100)
+        .for_each(|some| drop(emit(&ledger, some)));
     applied(&ledger);
     let segments = segments(&bed.root.join("data/journal"));
     for segment in &segments {
         // Taken away altogether: root may read what it has no permission for.
         fs::rename(segment, segment.with_extension("hidden")).unwrap();
-        fs::set_permissions(segment.with_extension("hidden"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(
+            segment.with_extension("hidden"),
+            fs::Permissions::from_mode(0),
+        )
+        .unwrap();
     }
-    assert_eq!(run(ledger.entry(&Key::Position(17))).unwrap().record.position, 17);
-    let page = run(ledger.list(&Filter { entity: Some("aaaaaaa".into()), ..Filter::default() }, 50, None, 0)).unwrap();
+    assert_eq!(
+        run(ledger.entry(&Key::Position(17)))
+            .unwrap()
+            .record
+            .position,
+        17
+    );
+    let page = run(ledger.list(
+        &Filter {
+            entity: Some("aaaaaaa".into()),
+            ..Filter::default()
+        },
+        50,
+        None,
+        0,
+    ))
+    .unwrap();
     assert_eq!(page.entries.len(), 50);
-    let question = trace::Question { reference: "a".repeat(40), ..trace::Question::default() };
+    let question = trace::Question {
+        reference: "a".repeat(40),
+        ..trace::Question::default()
+    };
     assert!(run(ledger.trace(&ReadOptions::default(), question)).is_ok());
     assert!(run(ledger.inclusion(5, 0)).is_ok());
     assert!(emit(&ledger, &events[7..8]).remove(0).unwrap().duplicate);
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
-    let mut all: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+    let mut all: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect();
     all.sort();
     all
 }
@@ -241,7 +378,9 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 fn a_missing_or_foreign_database_is_rebuilt_with_the_same_root() {
     let bed = Bed::new();
     let ledger = bed.open();
-    let events: Vec<_> = (0..300).map(|number| commit(&number.to_string(), 'a')).collect();
+    let events: Vec<_> = (0..300)
+        .map(|number| commit(&number.to_string(), 'a'))
+        .collect();
     emit(&ledger, &events);
     let root = ledger.status().root;
     ledger.close().unwrap();
@@ -249,7 +388,13 @@ fn a_missing_or_foreign_database_is_rebuilt_with_the_same_root() {
     fs::remove_dir_all(bed.root.join("data/sled")).unwrap();
     let ledger = bed.open();
     assert_eq!(ledger.status().root, root);
-    assert_eq!(run(ledger.entry(&Key::Position(200))).unwrap().record.position, 200);
+    assert_eq!(
+        run(ledger.entry(&Key::Position(200)))
+            .unwrap()
+            .record
+            .position,
+        200
+    );
 }
 
 #[test]
@@ -269,9 +414,30 @@ fn an_old_copy_is_noticed_and_takes_no_events() {
     fs::rename(&copy, bed.root.join("data")).unwrap();
     let ledger = bed.open();
     let rejected = run(ledger.emit(vec![bytes(&commit("c", 'c'))], "")).unwrap_err();
-    assert!(matches!(rejected, Rejection::NotWriting { may_recover: false, .. }), "{rejected}");
-    assert!(ledger.status().findings.iter().any(|it| it.severity == Severity::Fail));
-    assert_eq!(run(ledger.entry(&Key::Identity(identity("a")))).unwrap().record.position, 2);
+    assert!(
+        matches!(
+            rejected,
+            Rejection::NotWriting {
+                may_recover: false,
+                ..
+            }
+        ),
+        "{rejected}"
+    );
+    assert!(
+        ledger
+            .status()
+            .findings
+            .iter()
+            .any(|it| it.severity == Severity::Fail)
+    );
+    assert_eq!(
+        run(ledger.entry(&Key::Identity(identity("a"))))
+            .unwrap()
+            .record
+            .position,
+        2
+    );
 }
 
 fn copy_dir(from: &Path, to: &Path) {
@@ -279,7 +445,11 @@ fn copy_dir(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy_dir(&path, &target) } else { fs::copy(&path, &target).map(drop).unwrap() }
+        if path.is_dir() {
+            copy_dir(&path, &target)
+        } else {
+            fs::copy(&path, &target).map(drop).unwrap()
+        }
     }
 }
 
@@ -287,7 +457,10 @@ fn copy_dir(from: &Path, to: &Path) {
 fn a_second_process_is_kept_out_and_told_whom_to_ask() {
     let bed = Bed::new();
     let _ledger = bed.open();
-    let error = Ledger::open(bed.config(), bed.host(), &mut |_| {}).err().unwrap().to_string();
+    let error = Ledger::open(bed.config(), bed.host(), &mut |_| {})
+        .err()
+        .unwrap()
+        .to_string();
     assert!(error.contains("a test"), "{error}");
 }
 
@@ -295,25 +468,35 @@ fn a_second_process_is_kept_out_and_told_whom_to_ask() {
 fn proofs_hold_and_the_journal_agrees_offline() {
     let bed = Bed::new();
     let ledger = bed.open();
-    let events: Vec<_> = (0..260).map(|number| commit(&number.to_string(), 'a')).collect();
+    let events: Vec<_> = (0..260)
+        .map(|number| commit(&number.to_string(), 'a'))
+        .collect();
     emit(&ledger, &events);
     let size = applied(&ledger);
     let root = ledger.status().root;
     for position in [1, 2, 128, 129, 200, size] {
         let proof = run(ledger.inclusion(position, 0)).unwrap();
-        waybill_tlog::verify_inclusion(position - 1, size, &proof.leaf_hash, &proof.path, &root).unwrap();
+        waybill_tlog::verify_inclusion(position - 1, size, &proof.leaf_hash, &proof.path, &root)
+            .unwrap();
     }
     for old in [1, 100, 128, 255, size] {
         let proof = run(ledger.consistency(old, 0)).unwrap();
-        waybill_tlog::verify_consistency(old, size, &proof.old_root, &proof.new_root, &proof.path).unwrap();
+        waybill_tlog::verify_consistency(old, size, &proof.old_root, &proof.new_root, &proof.path)
+            .unwrap();
         assert_eq!(proof.new_root, root);
     }
     let proven = run(ledger.prove(&identity("7"), 100)).unwrap();
     assert_eq!(proven.event, bytes(&events[7]));
     ledger.close().unwrap();
     let report = verify::directory(&bed.root.join("data"), &[100], &mut |_| {}).unwrap();
-    assert_eq!((report.position, report.root, report.damages.len()), (size, root, 0));
-    assert_eq!(report.roots, [(100, Some(proven.consistency.unwrap().old_root))]);
+    assert_eq!(
+        (report.position, report.root, report.damages.len()),
+        (size, root, 0)
+    );
+    assert_eq!(
+        report.roots,
+        [(100, Some(proven.consistency.unwrap().old_root))]
+    );
 }
 
 #[test]
@@ -323,20 +506,57 @@ fn as_of_and_at_least_say_what_they_stand_on() {
     let first = position(&ledger, &commit("a", 'a'));
     let second = position(&ledger, &commit("b", 'b'));
     let ask = |read: ReadOptions, digit: char| {
-        let question = trace::Question { reference: digit.to_string().repeat(40), ..trace::Question::default() };
+        let question = trace::Question {
+            reference: digit.to_string().repeat(40),
+            ..trace::Question::default()
+        };
         run(ledger.trace(&read, question))
     };
-    let now = ReadOptions { at_least: Some(AtLeast { ledger_id: ledger.ledger_id().into(), position: second }), ..ReadOptions::default() };
+    let now = ReadOptions {
+        at_least: Some(AtLeast {
+            ledger_id: ledger.ledger_id().into(),
+            position: second,
+        }),
+        ..ReadOptions::default()
+    };
     let (basis, _) = ask(now, 'b').unwrap();
     assert_eq!((basis.position, basis.root), (second, ledger.status().root));
-    let (basis, _) = ask(ReadOptions { as_of: Some(AsOf::Position(first)), ..ReadOptions::default() }, 'b').unwrap();
+    let (basis, _) = ask(
+        ReadOptions {
+            as_of: Some(AsOf::Position(first)),
+            ..ReadOptions::default()
+        },
+        'b',
+    )
+    .unwrap();
     assert_eq!(basis.position, first);
-    assert_eq!(Some(basis.evaluated_time), basis.record_time, "with as_of, now is then");
-    let foreign = AtLeast { ledger_id: "another".into(), position: 1 };
-    let refused = ask(ReadOptions { at_least: Some(foreign), ..ReadOptions::default() }, 'b').unwrap_err();
-    assert!(matches!(refused, ReadFailure::Refused(refusal) if refusal.field == "at_least.ledger_id"));
-    let beyond = ReadOptions { as_of: Some(AsOf::Position(99)), ..ReadOptions::default() };
-    assert!(matches!(ask(beyond, 'b'), Err(ReadFailure::Refused(refusal)) if refusal.code == Code::OutOfRange));
+    assert_eq!(
+        Some(basis.evaluated_time),
+        basis.record_time,
+        "with as_of, now is then"
+    );
+    let foreign = AtLeast {
+        ledger_id: "another".into(),
+        position: 1,
+    };
+    let refused = ask(
+        ReadOptions {
+            at_least: Some(foreign),
+            ..ReadOptions::default()
+        },
+        'b',
+    )
+    .unwrap_err();
+    assert!(
+        matches!(refused, ReadFailure::Refused(refusal) if refusal.field == "at_least.ledger_id")
+    );
+    let beyond = ReadOptions {
+        as_of: Some(AsOf::Position(99)),
+        ..ReadOptions::default()
+    };
+    assert!(
+        matches!(ask(beyond, 'b'), Err(ReadFailure::Refused(refusal)) if refusal.code == Code::OutOfRange)
+    );
 }
 
 #[test]
@@ -344,9 +564,14 @@ fn a_clock_that_runs_backwards_never_turns_record_time_back() {
     let bed = Bed::new();
     let ledger = bed.open();
     let times = Mutex::new(Vec::new());
-    for (number, jump) in [0, -5_000_000_000_i64, 3_000_000_000, -1].into_iter().enumerate() {
+    for (number, jump) in [0, -5_000_000_000_i64, 3_000_000_000, -1]
+        .into_iter()
+        .enumerate()
+    {
         bed.clock.fetch_add(jump, Ordering::Relaxed);
-        let receipt = emit(&ledger, &[commit(&number.to_string(), 'a')]).remove(0).unwrap();
+        let receipt = emit(&ledger, &[commit(&number.to_string(), 'a')])
+            .remove(0)
+            .unwrap();
         times.lock().unwrap().push(receipt.record_time);
     }
     assert!(times.lock().unwrap().is_sorted());
