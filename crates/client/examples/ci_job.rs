@@ -11,7 +11,7 @@ use std::{
 use waybill_client::{
     Build, Change, Client, Commit, DEFAULT_URL, Deployment, Draft, Id, MergeMethod, Outcome,
     RunRef,
-    outbox::{DrainError, Outbox},
+    outbox::{DrainError, Drained, Outbox},
 };
 
 const REPOSITORY: &str = "github.com/acme/shop";
@@ -32,10 +32,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     say(&format!("waiting {}", outbox.waiting()));
     match outbox.drain(&client, Duration::from_secs(20)).await {
-        Ok(drained) => say(&format!(
-            "recorded {} refused {}",
-            drained.recorded, drained.refused
-        )),
+        Ok(Drained {
+            recorded,
+            duplicates,
+            refused,
+        }) => {
+            say(&format!(
+                "recorded {recorded} duplicates {duplicates} refused {refused}"
+            ));
+        }
         Err(DrainError::Ledger { source, .. }) => {
             say(&format!(
                 "kept {} for the next run: {source}",

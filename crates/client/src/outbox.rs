@@ -34,6 +34,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use waybill_proto::pb;
 
 use crate::{
     client::Client,
@@ -96,6 +97,8 @@ pub enum OutboxError {
 pub struct Drained {
     /// Have a receipt, and are gone from the outbox.
     pub recorded: u64,
+    /// Of those, events that the ledger had already: an earlier try, or the same work done again.
+    pub duplicates: u64,
     /// Were refused, and moved aside: see [`Outbox::refused`].
     pub refused: u64,
 }
@@ -194,6 +197,7 @@ impl Outbox {
             };
             let sent = self.settle(events, &marks, results).await?;
             drained.recorded += sent.recorded;
+            drained.duplicates += sent.duplicates;
             drained.refused += sent.refused;
         }
     }
@@ -204,15 +208,14 @@ impl Outbox {
         client: &Client,
         events: &[Bytes],
         within: Duration,
-    ) -> Result<Vec<Option<Refusal>>, Error> {
+    ) -> Result<Vec<Result<pb::Receipt, Refusal>>, Error> {
         match client.send(events, within).await {
-            Ok(results) => Ok(results.into_iter().map(Result::err).collect()),
             // A refusal of the batch as a whole says nothing about which event is meant: ask with the first alone.
             Err(Error::Refused(_)) if events.len() > 1 => {
                 Box::pin(self.send(client, &events[..1], within)).await
             }
-            Err(Error::Refused(refusal)) => Ok(vec![Some(*refusal)]),
-            Err(error) => Err(error),
+            Err(Error::Refused(refusal)) => Ok(vec![Err(*refusal)]),
+            answer => answer,
         }
     }
 
@@ -221,27 +224,29 @@ impl Outbox {
         &self,
         events: Vec<Bytes>,
         marks: &[Mark],
-        results: Vec<Option<Refusal>>,
+        results: Vec<Result<pb::Receipt, Refusal>>,
     ) -> Result<Drained, OutboxError> {
         let answered = results.len();
-        let refused: Vec<(Refusal, Bytes)> = results
-            .into_iter()
-            .zip(events)
-            .filter_map(|(result, event)| result.map(|refusal| (refusal, event)))
-            .collect();
+        let (mut drained, mut refused) = (Drained::default(), Vec::new());
+        for (result, event) in results.into_iter().zip(events) {
+            match result {
+                Ok(receipt) => {
+                    drained.recorded += 1;
+                    drained.duplicates += u64::from(receipt.duplicate);
+                }
+                Err(refusal) => refused.push((refusal, event)),
+            }
+        }
+        drained.refused = count(refused.len());
         let Some(&mark) = answered.checked_sub(1).and_then(|last| marks.get(last)) else {
-            return Ok(Drained::default());
+            return Ok(drained);
         };
-        let (answered, aside) = (count(answered), count(refused.len()));
         self.blocking(move |queue| {
             queue.set_refused(&refused)?;
-            queue.advance(mark, answered)
+            queue.advance(mark, count(answered))
         })
         .await?;
-        Ok(Drained {
-            recorded: answered - aside,
-            refused: aside,
-        })
+        Ok(drained)
     }
 
     async fn blocking<T: Send + 'static>(
