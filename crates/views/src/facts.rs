@@ -137,8 +137,9 @@ impl Facts {
 
     /// Who declares ranks may itself be corrected or taken out, so ranks are read again when that can have happened.
     fn refresh_ranks(&mut self, slot: Slot, family: Family) {
-        let states = self.claims.row(slot).stance == claims::Stance::States;
-        if self.ranks.is_empty() || (states && family != Family::SourceRank) {
+        let row = self.claims.row(slot);
+        let lone = row.stance == claims::Stance::States && row.contest == tight::NONE;
+        if self.ranks.is_empty() || (lone && family != Family::SourceRank) {
             return;
         }
         let cut = Cut(slot + 1);
@@ -146,7 +147,8 @@ impl Facts {
         for row in &self.ranks {
             let best = declared.entry(row.source).or_default();
             let better = best.is_none_or(|best| self.declared_later(row.slot, best.slot, cut));
-            if self.claims.holds(row.slot, cut) && better {
+            let declares = self.claims.is_of_ranks(self.claims.row(row.slot));
+            if declares && better && self.claims.holds(row.slot, cut) {
                 *best = Some(*row);
             }
         }

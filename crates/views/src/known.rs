@@ -41,10 +41,12 @@ pub(crate) struct Known<'a> {
 
 impl<'a> Known<'a> {
     pub(crate) fn new(facts: &'a Facts, reading: &Reading) -> Self {
+        // Beyond the head nothing is known: what is not here has not come yet.
+        let position = reading.as_of.min(facts.head().0);
         Self {
             facts,
-            cut: facts.claims.cut(reading.as_of),
-            position: reading.as_of,
+            cut: facts.claims.cut(position),
+            position,
             now: reading.evaluated_time.nanos(),
         }
     }

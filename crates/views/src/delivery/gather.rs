@@ -1,4 +1,6 @@
 //! What one lane has for the figures: deployments, the commits that they were the first to carry, and what is left out.
+use std::collections::BTreeMap;
+
 use waybill_core::event::{MergeMethod, Operation, Outcome};
 
 use super::{Counted, Coverage, Excluded, Explanation, Question, Window, pending};
@@ -298,23 +300,29 @@ impl<'a> Gathering<'a> {
         let first = (self.window.start, Box::from(""), 0);
         let end = (self.window.end.max(self.window.start), Box::from(""), 0);
         let begun = self.known.facts.lanes.at(lane).begun.range(first..end);
-        let mut seen: NodeMap<()> = NodeMap::default();
-        for (_, _, slot) in begun {
+        let over = |moved: DeploymentMove| match moved {
+            DeploymentMove::Finished(_) | DeploymentMove::Superseded => true,
+            DeploymentMove::Requested | DeploymentMove::Started | DeploymentMove::Progressed => {
+                false
+            }
+        };
+        let mut open: BTreeMap<u32, Slot> = BTreeMap::new();
+        for (_, _, slot) in begun.filter(|key| self.known.past(key.2)) {
             let Some(row) = self.known.deployment_row(*slot) else {
                 continue;
             };
             let told = self.known.told_of(*slot);
-            let over = |moved: DeploymentMove| match moved {
-                DeploymentMove::Finished(_) | DeploymentMove::Superseded => true,
-                DeploymentMove::Requested
-                | DeploymentMove::Started
-                | DeploymentMove::Progressed => false,
-            };
-            let open = self.known.past(*slot) && !told.rows().any(|row| over(row.moved));
-            if open && seen.insert(row.deployment, ()).is_none() {
-                let pending = self.deployment(*slot, row.deployment);
-                self.out.frequency.pending.push(pending);
+            if told.rows().any(|row| over(row.moved)) {
+                continue;
             }
+            let latest = open.entry(row.deployment).or_insert(*slot);
+            if self.known.later(*slot, *latest).is_lt() {
+                *latest = *slot;
+            }
+        }
+        for (deployment, slot) in open {
+            let pending = self.deployment(slot, deployment);
+            self.out.frequency.pending.push(pending);
         }
     }
 

@@ -65,7 +65,7 @@ pub(crate) struct Row {
     /// Row of the family's table.
     pub(crate) content: u32,
     /// Index into `contests`, or [`NONE`].
-    pub(super) contest: u32,
+    pub(crate) contest: u32,
     pub(super) basis: u8,
     pub(super) stance: Stance,
     pub(crate) family: Family,
@@ -76,6 +76,8 @@ pub(crate) struct Row {
 pub(crate) struct Contest {
     /// Events of the fact, each with the slot from which it belongs to it.
     pub(super) members: Vec<(Slot, u32)>,
+    /// The fact is a source's rank. Ranks do not decide here, or who declares ranks would depend on itself.
+    pub(super) of_ranks: bool,
     /// Winner ([`NONE`] where all are out) and the slot from which it won, in order.
     pub(super) winners: Vec<(u32, Slot)>,
 }
@@ -190,10 +192,9 @@ impl Claims {
     /// The greater of two events wins: revision, basis, rank of the source, then source and id bytewise (LEDGER E7).
     pub(crate) fn compare(&self, symbols: &Symbols, a: Slot, b: Slot, cut: Cut) -> Ordering {
         let (x, y) = (&self.rows[a as usize], &self.rows[b as usize]);
-        // Ranks do not decide who declares ranks.
-        let rank = |row: &Row| match row.family {
-            Family::SourceRank => 0,
-            _ => self.rank(row.source, cut),
+        let rank = |row: &Row| match self.is_of_ranks(row) {
+            true => 0,
+            false => self.rank(row.source, cut),
         };
         (x.revision, x.basis, rank(x))
             .cmp(&(y.revision, y.basis, rank(y)))
@@ -496,11 +497,20 @@ impl Claims {
         let contest = index_of(self.contests.len());
         self.contests.push(Contest {
             members: vec![(slot, slot)],
+            of_ranks: self.rows[slot as usize].family == Family::SourceRank,
             winners: vec![(slot, slot)],
         });
         self.rows[slot as usize].contest = contest;
         self.mark_contested(slot);
         contest
+    }
+
+    /// Whether a row's fact is the rank of a source: what a correction says in its place does not matter.
+    pub(crate) fn is_of_ranks(&self, row: &Row) -> bool {
+        match self.contests.get(row.contest as usize) {
+            Some(contest) => contest.of_ranks,
+            None => row.family == Family::SourceRank,
+        }
     }
 
     fn is_member(&self, slot: Slot) -> bool {

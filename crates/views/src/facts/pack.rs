@@ -77,7 +77,7 @@ pack_numbers!(u8, u16, u32, u64, i64);
 
 pack_structs! {
     Row { id, occur, key, source, revision, content, contest, basis, stance, family }
-    Contest { members, winners }
+    Contest { members, of_ranks, winners }
     Out { count, toggles }
     Identity { source, id }
     Node { id, repository, order, recorded, children, mentions }

@@ -173,12 +173,9 @@ impl Reach<'_> {
         let from = made.saturating_sub(SLACK_NANOS);
         let ahead = made > known.now;
         let start = if ahead { UNTIMED } else { from };
-        let first = known
+        let found = known
             .runs(lane, start)
-            .find(|run| self.contains(run) == Some(true));
-        let Some(found) = first else {
-            return None;
-        };
+            .find(|run| self.contains(run) == Some(true))?;
         let before = known
             .runs_before(lane, Some(&found))
             .find(|run| run.time < start);
