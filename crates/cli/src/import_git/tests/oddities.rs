@@ -320,6 +320,55 @@ fn fifty_thousand_commits_stream_by() {
     );
 }
 
+/// Whoever takes the events stops while git still has megabytes to say: the reading ends at once and leaves no process.
+#[test]
+fn a_reading_that_is_stopped_waits_for_nobody() {
+    let repo = Repo::of("");
+    let mut stream = String::new();
+    for commit in 0..3_000 {
+        writeln!(
+            stream,
+            "commit refs/heads/main\ncommitter A <a@b> {} +0000\ndata 2\nx\n",
+            1_600_000_000 + commit
+        )
+        .unwrap();
+        for file in 0..20 {
+            writeln!(
+                stream,
+                "M 100644 inline some/rather/long/path/f{file}\ndata 5\n{commit:04}\n"
+            )
+            .unwrap();
+        }
+    }
+    repo.fast_import(stream.as_bytes());
+    let repository = Repository::open(repo.options()).unwrap();
+    let mut batches = 0;
+    let mut sink = |_| {
+        batches += 1;
+        Err("enough")
+    };
+    let error = repository
+        .read(&|_| false, &mut sink, &mut |_| {})
+        .unwrap_err();
+    assert!(matches!(error, ReadError::Sink("enough")), "{error}");
+    assert_eq!(batches, 1);
+    let path = repo.path.display().to_string();
+    assert_eq!(processes(&path), Vec::<String>::new());
+}
+
+/// Command lines of processes that name `path`; none where there is no `/proc` to look at.
+fn processes(path: &str) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let commands =
+        entries.filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+    commands
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(path))
+        .collect()
+}
+
 /// Each object that git needs is taken away in turn: the reading says what git says, and tells nothing half.
 #[test]
 fn missing_objects_end_it_with_git_s_own_words() {

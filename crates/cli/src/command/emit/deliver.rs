@@ -1,0 +1,299 @@
+//! Handing an event over: what waits goes first, then this one; where the ledger is away, it waits too.
+use bytes::Bytes;
+use prost::Message as _;
+use waybill_proto::pb::{EmitResponse, Event, Receipt, Refusal, emit_result::Result as Emitted};
+
+use crate::{
+    args::OnError,
+    context::{Context, Missing, var},
+    exit::{Exit, Failure},
+    output::{self, clean},
+    source::Source,
+    words,
+};
+
+use super::{
+    deployment,
+    spool::{Item, Spool, Waiting},
+};
+use crate::command::identity;
+
+/// Events of one batch while the spool is emptied.
+const BATCH_EVENTS: usize = 500;
+/// Bytes of one batch while the spool is emptied.
+const BATCH_BYTES: usize = 2 << 20;
+
+/// A way to a ledger that may be away.
+pub(crate) struct Emitter<'a> {
+    context: &'a Context,
+    /// Why it is away, once that is known.
+    source: Result<Source, Failure>,
+    /// `None` where this machine has no place for it.
+    spool: Option<Spool>,
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub(crate) enum Delivered {
+    Recorded(Box<Receipt>),
+    Refused(Box<Refusal>),
+    /// It waits on this machine's disk until the ledger is back.
+    Spooled(Failure),
+    /// The ledger is away, and there is no place to wait.
+    Lost(Failure),
+}
+
+impl<'a> Emitter<'a> {
+    /// Finds the ledger; one that cannot be opened is away, and only a wrong setting is a failure.
+    pub(crate) async fn open(context: &'a Context) -> Result<Self, Failure> {
+        let place = context.place()?;
+        let spool = context
+            .state_home()
+            .ok()
+            .map(|home| Spool::of(&home.join("spool"), &place));
+        let source = match context.source(Missing::Create).await {
+            Err(failure) if failure.exit() == Exit::Usage => return Err(failure),
+            source => source,
+        };
+        Ok(Self {
+            context,
+            source,
+            spool,
+        })
+    }
+
+    /// Fills in what only the ledger knows of a deployment.
+    pub(crate) async fn complete(
+        &mut self,
+        event: &mut Event,
+        deepen: bool,
+    ) -> Result<(), Failure> {
+        // What waits may be the very deployment that came before.
+        self.drain().await?;
+        let Ok(source) = &self.source else {
+            return Ok(());
+        };
+        match deployment::complete(source, event, deepen).await {
+            Err(failure) if is_away(&failure) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Hands an event over and tells what became of it.
+    pub(crate) async fn hand_over(
+        mut self,
+        event: Event,
+        on_error: OnError,
+    ) -> Result<(), Failure> {
+        let delivered = self.send(&event, on_error).await;
+        let context = self.context;
+        let closed = match self.source {
+            Ok(source) => source.close().await,
+            Err(_) => Ok(()),
+        };
+        match delivered? {
+            Delivered::Recorded(receipt) => show(context, *receipt, &event)?,
+            Delivered::Refused(refusal) => {
+                if context.out.json {
+                    let result = waybill_proto::pb::EmitResult {
+                        result: Some(Emitted::Refusal((*refusal).clone())),
+                    };
+                    context.out.message(
+                        "EmitResponse",
+                        &EmitResponse {
+                            results: vec![result],
+                        },
+                    )?;
+                }
+                return Err(identity::rejection(&refusal).while_(format!(
+                    "{} {}",
+                    clean(&event.source),
+                    clean(&event.id)
+                )));
+            }
+            Delivered::Spooled(why) => warn_spooled(&why),
+            Delivered::Lost(why) => warn_lost(&why),
+        }
+        closed
+    }
+
+    /// Hands an event over, or lets it wait.
+    ///
+    /// # Errors
+    /// Where the ledger answers and does not take it for a reason that waiting will not mend, or where it is away and
+    /// that is to fail.
+    pub(crate) async fn send(
+        &mut self,
+        event: &Event,
+        on_error: OnError,
+    ) -> Result<Delivered, Failure> {
+        let bytes = event.encode_to_vec();
+        let sent = match self.drain().await {
+            Ok(()) => self.try_send(bytes.clone()).await,
+            Err(failure) => Err(failure),
+        };
+        match sent {
+            Err(failure) if is_away(&failure) && on_error == OnError::Fail => {
+                Err(Failure::new(Exit::Unreachable, failure.to_string()).with_hint(failure.hint()))
+            }
+            Err(failure) if is_away(&failure) => {
+                Ok(match self.spool.as_ref().map(|spool| spool.push(&bytes)) {
+                    Some(Ok(())) => Delivered::Spooled(failure),
+                    Some(Err(full)) => Delivered::Lost(full.while_(failure)),
+                    None => Delivered::Lost(failure),
+                })
+            }
+            other => other,
+        }
+    }
+
+    async fn try_send(&self, bytes: Vec<u8>) -> Result<Delivered, Failure> {
+        let answer = self.source()?.emit(vec![Bytes::from(bytes)]).await?;
+        match answer
+            .results
+            .into_iter()
+            .next()
+            .and_then(|result| result.result)
+        {
+            Some(Emitted::Receipt(receipt)) => Ok(Delivered::Recorded(Box::new(receipt))),
+            Some(Emitted::Refusal(refusal)) => Ok(Delivered::Refused(Box::new(refusal))),
+            None => Err(Failure::unexpected(
+                "the server did not say what became of the event",
+            )),
+        }
+    }
+
+    fn source(&self) -> Result<&Source, Failure> {
+        self.source.as_ref().map_err(|failure| {
+            Failure::new(Exit::Unreachable, failure.to_string()).with_hint(failure.hint())
+        })
+    }
+
+    /// Sends what waits, oldest first. What is refused is set aside, so that it does not hold up the rest for ever; a
+    /// spool that cannot be read does not hold up this event.
+    async fn drain(&mut self) -> Result<(), Failure> {
+        // While another emit empties the spool, it does our work.
+        let waiting = match self.spool.as_ref().map(Spool::lock) {
+            None | Some(Ok(None)) => return Ok(()),
+            Some(Ok(Some(waiting))) => waiting,
+            Some(Err(failure)) => {
+                warn(&format!("what waits cannot be sent: {failure}"));
+                return Ok(());
+            }
+        };
+        let mut done = 0;
+        loop {
+            let batch = match waiting.next(BATCH_EVENTS, BATCH_BYTES) {
+                Ok(batch) if batch.is_empty() => break,
+                Ok(batch) => batch,
+                Err(failure) => {
+                    warn(&format!("what waits cannot be sent: {failure}"));
+                    break;
+                }
+            };
+            self.send_batch(&waiting, &batch).await?;
+            done += batch.len() as u64;
+        }
+        if done > 0 {
+            output::say(format!(
+                "{} waited and went first",
+                words::plural(done, "event", "events")
+            ));
+        }
+        Ok(())
+    }
+
+    async fn send_batch(&self, waiting: &Waiting, batch: &[Item]) -> Result<(), Failure> {
+        let events = batch
+            .iter()
+            .map(|item| Bytes::from(item.bytes.clone()))
+            .collect();
+        let answer = self.source()?.emit(events).await?;
+        if answer.results.len() != batch.len() {
+            return Err(Failure::unexpected(
+                "the server did not say what became of every event",
+            ));
+        }
+        for (item, result) in batch.iter().zip(answer.results) {
+            match result.result {
+                Some(Emitted::Receipt(_)) => waiting.remove(item)?,
+                Some(Emitted::Refusal(refusal)) => {
+                    let kept = waiting.set_aside(item)?;
+                    warn(&format!(
+                        "an event that waited is kept in {}: {}",
+                        kept.display(),
+                        identity::rejection(&refusal)
+                    ));
+                }
+                None => {
+                    return Err(Failure::unexpected(
+                        "the server did not say what became of an event",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of a directory.
+    pub(crate) async fn close(self) -> Result<(), Failure> {
+        match self.source {
+            Ok(source) => source.close().await,
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Whether waiting may mend it.
+fn is_away(failure: &Failure) -> bool {
+    matches!(failure.exit(), Exit::Unreachable | Exit::Unexpected)
+}
+
+fn show(context: &Context, receipt: Receipt, event: &Event) -> Result<(), Failure> {
+    if context.out.json {
+        let result = waybill_proto::pb::EmitResult {
+            result: Some(Emitted::Receipt(receipt)),
+        };
+        return context.out.message(
+            "EmitResponse",
+            &EmitResponse {
+                results: vec![result],
+            },
+        );
+    }
+    let word = if receipt.duplicate {
+        "recorded before"
+    } else {
+        "recorded"
+    };
+    context.out.line(format!(
+        "{word} seq:{}  {} {}",
+        receipt.position,
+        clean(&event.source),
+        clean(&event.id)
+    ))
+}
+
+/// Tells that an event waits, and why.
+pub(crate) fn warn_spooled(why: &Failure) {
+    warn(&format!(
+        "the ledger is away, so the event waits on this machine and goes with the next emit: {why}"
+    ));
+}
+
+/// Tells that an event is lost, and why.
+pub(crate) fn warn_lost(why: &Failure) {
+    warn(&format!(
+        "the ledger is away and there is no place to wait, so the event is lost: {why}"
+    ));
+}
+
+/// A warning, in the form that a CI system shows beside its log.
+pub(crate) fn warn(text: &str) {
+    let github = var("GITHUB_ACTIONS").as_deref() == Some("true");
+    output::insist(if github {
+        format!("::warning::waybill: {text}")
+    } else {
+        format!("warning: {text}")
+    });
+}

@@ -1,0 +1,446 @@
+//! `event`: show one, and amend history by adding to it. Every change prints its event and the line that undoes it.
+use bytes::Bytes;
+use prost::Message as _;
+use waybill_core::{Entity, EntityKind};
+use waybill_proto::pb::{
+    Event, EventRef, GetEventRequest, LinkAsserted, LinkEvent, LinkMethod, OccurTimeBasis,
+    RecordKind, RecordedEvent, TraceRequest, emit_result::Result as Emitted, event::Payload,
+    get_event_request::Key, link_event,
+};
+
+use crate::{
+    args::{EventCommand, EventRefArgs},
+    context::{Context, Missing},
+    exit::{Exit, Failure},
+    json,
+    output::{self, Style, clean},
+    source::Source,
+    table::{Table, styled},
+    when, words,
+};
+
+use super::{identity, trace};
+
+/// Does what was asked with one event.
+pub(crate) async fn run(context: &Context, command: EventCommand) -> Result<(), Failure> {
+    let source = context.source(Missing::Refuse).await?;
+    match command {
+        EventCommand::Show { event } => show(context, &source, &event).await?,
+        EventCommand::Correct {
+            event,
+            set,
+            because,
+        } => {
+            let recorded = get(&source, &event).await?;
+            let corrected = correct(context, &recorded, &set, because)?;
+            record(context, &source, corrected, "corrected").await?;
+        }
+        EventCommand::Retract { event, because } => {
+            let recorded = get(&source, &event).await?;
+            record(
+                context,
+                &source,
+                retract(context, &recorded, because)?,
+                "retracted",
+            )
+            .await?;
+        }
+        EventCommand::Link {
+            incident,
+            cause,
+            because,
+            confidence,
+        } => {
+            let event = link(context, &source, &incident, &cause, because, confidence).await?;
+            record(context, &source, event, "linked").await?;
+        }
+    }
+    source.close().await
+}
+
+async fn show(context: &Context, source: &Source, event: &EventRefArgs) -> Result<(), Failure> {
+    let recorded = get(source, event).await?;
+    if context.out.json {
+        return context.out.message("RecordedEvent", &recorded);
+    }
+    let mut table = Table::new(&["", ""]);
+    for (name, value) in [
+        ("position", words::count(recorded.position)),
+        ("recorded", words::moment(recorded.record_time.as_ref())),
+        ("kind", clean(&recorded.kind)),
+        (
+            "about",
+            recorded
+                .entities
+                .iter()
+                .map(|entity| clean(entity))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
+        ("leaf hash", hex::encode(&recorded.leaf_hash)),
+        ("natural key", hex::encode(&recorded.natural_key)),
+    ] {
+        table.row(vec![styled(Style::Faint, name), value.into()]);
+    }
+    context.out.table(&table)?;
+    context
+        .out
+        .message("Event", &recorded.event.unwrap_or_default())
+}
+
+/// Finds an event by what was typed: a position, or source and id.
+async fn get(source: &Source, typed: &EventRefArgs) -> Result<RecordedEvent, Failure> {
+    let request = GetEventRequest {
+        key: Some(key(&typed.event)?),
+        at_least: None,
+    };
+    let answer = source
+        .answer(source.ledger().get_event(source.request(request)))
+        .await?;
+    answer
+        .event
+        .ok_or_else(|| Failure::new(Exit::NotFound, "the server answered without an event"))
+}
+
+fn key(typed: &[String]) -> Result<Key, Failure> {
+    match typed {
+        [source, id] => Ok(Key::Event(EventRef {
+            source: source.clone(),
+            id: id.clone(),
+            position: 0,
+        })),
+        [one] => {
+            if let Some((source, id)) = one.split_once(' ') {
+                return Ok(Key::Event(EventRef {
+                    source: source.to_owned(),
+                    id: id.to_owned(),
+                    position: 0,
+                }));
+            }
+            let number = one
+                .strip_prefix("seq:")
+                .or_else(|| one.strip_prefix("evt:"))
+                .unwrap_or(one);
+            let position = number.parse().ok().filter(|position| *position > 0);
+            position.map(Key::Position).ok_or_else(|| {
+                Failure::usage(format!(
+                    "the event is `{}`, neither a position nor a source with its id",
+                    waybill_core::refusal::shown(one)
+                ))
+                .with_hint("write 184223, or SOURCE ID")
+            })
+        }
+        _ => Err(Failure::usage(
+            "an event is a position, or a source and an id",
+        )),
+    }
+}
+
+/// The event as it should have been: the whole, with the named fields set.
+fn correct(
+    context: &Context,
+    recorded: &RecordedEvent,
+    set: &[String],
+    because: String,
+) -> Result<Event, Failure> {
+    let original = recorded.event.clone().unwrap_or_default();
+    let mut value = json::value("Event", &original)?;
+    for assignment in set {
+        assign(&mut value, assignment)?;
+    }
+    let changed = json::event(&value.to_string())?;
+    if changed == original {
+        return Err(Failure::usage(
+            "the correction changes nothing: the event says so already",
+        ));
+    }
+    if (&changed.source, &changed.id) != (&original.source, &original.id) {
+        return Err(
+            Failure::usage("source and id name the event and cannot be corrected")
+                .with_hint("retract it, and emit another"),
+        );
+    }
+    let amended = amend(context, &original, RecordKind::Correction, because)?;
+    Ok(Event {
+        id: amended.id,
+        record_kind: amended.record_kind,
+        amends: amended.amends,
+        reason: amended.reason,
+        produce_time: amended.produce_time,
+        ..changed
+    })
+}
+
+fn retract(context: &Context, recorded: &RecordedEvent, because: String) -> Result<Event, Failure> {
+    let original = recorded.event.clone().unwrap_or_default();
+    let amended = amend(context, &original, RecordKind::Retraction, because)?;
+    Ok(Event {
+        payload: original.payload,
+        service: original.service,
+        environment: original.environment,
+        ..amended
+    })
+}
+
+/// The envelope of an amendment. It is said by the same source as what it amends (LEDGER E6).
+fn amend(
+    context: &Context,
+    original: &Event,
+    kind: RecordKind,
+    because: String,
+) -> Result<Event, Failure> {
+    let word = if kind == RecordKind::Correction {
+        "correction"
+    } else {
+        "retraction"
+    };
+    Ok(Event {
+        source: original.source.clone(),
+        id: format!("{word}-{}", identity::random_hex()?),
+        r#type: original.r#type.clone(),
+        occur_time: Some(when::proto_time(context.now)),
+        occur_time_basis: OccurTimeBasis::Derived.into(),
+        produce_time: Some(when::proto_time(context.now)),
+        record_kind: kind.into(),
+        amends: Some(EventRef {
+            source: original.source.clone(),
+            id: original.id.clone(),
+            position: 0,
+        }),
+        reason: because,
+        ..Event::default()
+    })
+}
+
+/// Sets one field of an event in JSON: `labels.team=payments`, `deployment.finished.outcome=OUTCOME_FAILURE`.
+fn assign(value: &mut serde_json::Value, assignment: &str) -> Result<(), Failure> {
+    let wrong = |why: String| {
+        Failure::usage(format!(
+            "--set is `{}`, {why}",
+            waybill_core::refusal::shown(assignment)
+        ))
+    };
+    let (path, text) = assignment
+        .split_once('=')
+        .ok_or_else(|| wrong("not PATH=VALUE".to_owned()))?;
+    let mut place = value;
+    for key in path.split('.') {
+        place = match place {
+            serde_json::Value::Object(map) => {
+                map.entry(key.to_owned()).or_insert(serde_json::Value::Null)
+            }
+            serde_json::Value::Array(list) => {
+                let index: usize = key
+                    .parse()
+                    .map_err(|_| wrong(format!("and `{key}` is not an index of a list")))?;
+                let count = list.len();
+                list.get_mut(index)
+                    .ok_or_else(|| wrong(format!("and the list has {count} entries")))?
+            }
+            serde_json::Value::Null => {
+                *place = serde_json::Value::Object(serde_json::Map::new());
+                match place {
+                    serde_json::Value::Object(map) => {
+                        map.entry(key.to_owned()).or_insert(serde_json::Value::Null)
+                    }
+                    _ => return Err(wrong("which names no field".to_owned())),
+                }
+            }
+            _ => return Err(wrong(format!("and there is nothing below `{key}`"))),
+        };
+    }
+    // What reads as JSON is meant as JSON, unless the field holds text: `true`, `12`, `["a"]`, else plain text.
+    *place = match (&place, serde_json::from_str(text)) {
+        (serde_json::Value::String(_), _) | (_, Err(_)) => {
+            serde_json::Value::String(text.to_owned())
+        }
+        (_, Ok(parsed)) => parsed,
+    };
+    Ok(())
+}
+
+/// A link from what a REF means to an incident.
+async fn link(
+    context: &Context,
+    source: &Source,
+    incident: &str,
+    cause: &str,
+    because: String,
+    confidence: Option<f64>,
+) -> Result<Event, Failure> {
+    let incident = Entity::named(EntityKind::Incident, incident)
+        .map_err(|refusal| Failure::from(refusal.within("the incident")))?;
+    let cause = match Entity::parse(cause) {
+        Ok(entity) => entity.as_str().to_owned(),
+        Err(_) => {
+            trace::ask(
+                source,
+                TraceRequest {
+                    r#ref: cause.to_owned(),
+                    max_nodes: 1,
+                    ..TraceRequest::default()
+                },
+            )
+            .await?
+            .entity
+        }
+    };
+    let link_id = identity::random_hex()?;
+    let asserted = LinkAsserted {
+        link_id: link_id.clone(),
+        from_entity: cause,
+        to_entity: incident.as_str().to_owned(),
+        method: LinkMethod::Explicit.into(),
+        confidence,
+        because,
+    };
+    Ok(Event {
+        source: identity::source(context),
+        id: format!("link-{link_id}"),
+        occur_time: Some(when::proto_time(context.now)),
+        occur_time_basis: OccurTimeBasis::Derived.into(),
+        payload: Some(Payload::Link(LinkEvent {
+            event: Some(link_event::Event::Asserted(asserted)),
+        })),
+        ..Event::default()
+    })
+}
+
+/// Records an event and says how to undo it.
+async fn record(
+    context: &Context,
+    source: &Source,
+    event: Event,
+    done: &str,
+) -> Result<(), Failure> {
+    let answer = source
+        .emit(vec![Bytes::from(event.encode_to_vec())])
+        .await?;
+    if context.out.json {
+        context.out.message("EmitResponse", &answer)?;
+    }
+    match answer
+        .results
+        .into_iter()
+        .next()
+        .and_then(|result| result.result)
+    {
+        Some(Emitted::Receipt(receipt)) => {
+            if !context.out.json {
+                context.out.line(format!(
+                    "{done} seq:{}  {} {}",
+                    receipt.position,
+                    clean(&event.source),
+                    clean(&event.id)
+                ))?;
+            }
+            output::say(format!(
+                "undo: waybill event retract {} {} --because TEXT",
+                quoted(&event.source),
+                quoted(&event.id)
+            ));
+            Ok(())
+        }
+        Some(Emitted::Refusal(refusal)) => Err(identity::rejection(&refusal)),
+        None => Err(Failure::unexpected(
+            "the server did not say what became of the event",
+        )),
+    }
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,+=%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned(assignment: &str) -> Result<String, Failure> {
+        let mut value = serde_json::json!({
+            "id": "1",
+            "labels": { "team": "a" },
+            "deployment": { "finished": { "deployment": { "revisions": [{ "revision": "abc" }] } } },
+        });
+        assign(&mut value, assignment)?;
+        Ok(value.to_string())
+    }
+
+    #[test]
+    fn sets_fields_by_their_path() {
+        assert!(
+            assigned("labels.team=12")
+                .unwrap()
+                .contains(r#""team":"12""#),
+            "text stays text"
+        );
+        assert!(assigned("labels.new=x").unwrap().contains(r#""new":"x""#));
+        assert!(
+            assigned("deployment.finished.deployment.revisions.0.revision=def")
+                .unwrap()
+                .contains(r#""revision":"def""#)
+        );
+        assert!(
+            assigned("deployment.finished.exitCode=3")
+                .unwrap()
+                .contains(r#""exitCode":3"#)
+        );
+        assert!(
+            assigned("actor.id=me")
+                .unwrap()
+                .contains(r#""actor":{"id":"me"}"#)
+        );
+    }
+
+    #[test]
+    fn refuses_paths_that_lead_nowhere() {
+        for (assignment, why) in [
+            ("labels.team", "not PATH=VALUE"),
+            ("id.below=1", "nothing below"),
+            (
+                "deployment.finished.deployment.revisions.7.revision=x",
+                "1 entries",
+            ),
+            (
+                "deployment.finished.deployment.revisions.x=1",
+                "not an index",
+            ),
+        ] {
+            let failure = assigned(assignment).unwrap_err();
+            assert!(failure.to_string().contains(why), "{failure}");
+        }
+    }
+
+    #[test]
+    fn reads_events_by_position_or_identity() {
+        let read = |words: &[&str]| {
+            key(&words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>())
+        };
+        assert_eq!(read(&["seq:12"]).unwrap(), Key::Position(12));
+        assert_eq!(read(&["12"]).unwrap(), Key::Position(12));
+        assert!(
+            matches!(read(&["//ci", "run 1"]).unwrap(), Key::Event(event) if event.id == "run 1")
+        );
+        assert!(
+            matches!(read(&["//ci run"]).unwrap(), Key::Event(event) if event.source == "//ci")
+        );
+        assert!(read(&["0"]).is_err());
+        assert!(read(&["banana"]).is_err());
+    }
+
+    #[test]
+    fn undo_lines_can_be_pasted() {
+        assert_eq!(quoted("//ci/github"), "//ci/github");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+    }
+}

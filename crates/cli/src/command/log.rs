@@ -1,0 +1,447 @@
+//! `log`: the ledger itself, as a list, a stream, receipts and checkpoints.
+use std::path::Path;
+
+use waybill_proto::pb::{
+    AsOf, EventFilter, EventRef, GetCheckpointRequest, GetReceiptRequest, ListEventsRequest,
+    ListEventsResponse, ListRefusalsRequest, ListRefusalsResponse, RecordedEvent, RefusalRecord,
+    TailEventsRequest, as_of::Moment, tail_events_response::Message,
+};
+
+use crate::{
+    args::{LogArgs, LogCommand},
+    context::{Context, Missing},
+    exit::Failure,
+    json,
+    output::{self, Style, clean},
+    source::Source,
+    table::{Table, styled},
+    when, words,
+};
+
+use super::{status, trace};
+
+/// Rows of a table where nothing is said.
+const ROWS: u64 = 50;
+/// Events asked for at once.
+const PAGE: u64 = 500;
+
+/// Shows what was asked.
+pub(crate) async fn run(context: &Context, args: LogArgs) -> Result<(), Failure> {
+    let source = context.source(Missing::Refuse).await?;
+    match &args.command {
+        Some(LogCommand::Receipt {
+            source: emitter,
+            id,
+            output,
+            consistent_from,
+        }) => {
+            receipt(
+                context,
+                &source,
+                emitter,
+                id,
+                output.as_deref(),
+                consistent_from.unwrap_or(0),
+            )
+            .await?;
+        }
+        Some(LogCommand::Checkpoint { size, output }) => {
+            checkpoint(context, &source, size.unwrap_or(0), output.as_deref()).await?
+        }
+        None if args.refused => refused(context, &source, &args).await?,
+        None if args.follow => follow(context, &source, &args).await?,
+        None => list(context, &source, &args).await?,
+    }
+    source.close().await
+}
+
+/// Pages until as many are shown as were asked for; newest first, unless someone reads them in order.
+async fn list(context: &Context, source: &Source, args: &LogArgs) -> Result<(), Failure> {
+    let ordered = args.jsonl || args.from.is_some();
+    let mut left = match args.limit {
+        Some(0) => u64::MAX,
+        Some(limit) => limit,
+        None if ordered => u64::MAX,
+        None => ROWS,
+    };
+    let mut shown = Shown::new(context, source, args).await?;
+    let filter = filter(context, args)?;
+    let mut token = String::new();
+    let applied = loop {
+        let request = ListEventsRequest {
+            page_size: i32::try_from(left.min(PAGE)).unwrap_or(i32::MAX),
+            page_token: token,
+            filter: Some(filter.clone()),
+            descending: !ordered,
+            at_least: None,
+        };
+        let answer = source
+            .answer(source.ledger().list_events(source.request(request)))
+            .await?;
+        for event in answer.events {
+            if left > 0 && shown.event(event)? {
+                left -= 1;
+            }
+        }
+        token = answer.next_page_token;
+        if left == 0 || token.is_empty() {
+            break answer.applied_position;
+        }
+    };
+    shown.finish(applied)?;
+    if !token.is_empty() && args.limit.is_none() {
+        output::say(format!("the newest {ROWS} are shown; -n 0 shows all"));
+    }
+    Ok(())
+}
+
+/// Shows events as they are recorded, until somebody stops it.
+async fn follow(context: &Context, source: &Source, args: &LogArgs) -> Result<(), Failure> {
+    let mut shown = Shown::new(context, source, args).await?;
+    let request = TailEventsRequest {
+        first_position: args.from.unwrap_or(0),
+        from_head: args.from.is_none(),
+        filter: Some(filter(context, args)?),
+        heartbeat_interval: None,
+    };
+    let mut stream = source.answer(source.ledger().tail_events(request)).await?;
+    while let Some(answer) = stream
+        .message()
+        .await
+        .map_err(|status| source.explain(status))?
+    {
+        match answer.message {
+            Some(Message::Event(event)) => {
+                shown.event(event)?;
+                shown.flush()?;
+            }
+            Some(Message::CaughtUp(_)) => shown.flush()?,
+            Some(Message::Heartbeat(_)) | None => {}
+        }
+        if args.to.is_some_and(|to| shown.position >= to) {
+            break;
+        }
+    }
+    shown.flush()
+}
+
+fn filter(context: &Context, args: &LogArgs) -> Result<EventFilter, Failure> {
+    let mut filter = EventFilter {
+        kinds: args.kind.clone(),
+        entity: args.entity.clone().unwrap_or_default(),
+        source: args.source.clone().unwrap_or_default(),
+        occur_start_time: context.moment(args.since.as_deref(), "--since")?,
+        occur_end_time: context.moment(args.until.as_deref(), "--until")?,
+        first_position: args.from.unwrap_or(0),
+        last_position: args.to.unwrap_or(0),
+        ..EventFilter::default()
+    };
+    if let Some(text) = &args.as_of {
+        match when::knowledge(text, "--as-of", context.now)? {
+            AsOf {
+                moment: Some(Moment::Position(position)),
+            } => {
+                filter.last_position = if filter.last_position == 0 {
+                    position
+                } else {
+                    filter.last_position.min(position)
+                };
+            }
+            AsOf {
+                moment: Some(Moment::RecordTime(time)),
+            } => {
+                // Knowledge includes its moment, the filter's end does not.
+                let end = when::from_proto(&time).map(|time| when::proto_time(time.plus_nanos(1)));
+                filter.record_end_time = end;
+            }
+            _ => {
+                return Err(Failure::usage(
+                    "--as-of names an event; `log` wants seq:POSITION or a moment",
+                ));
+            }
+        }
+    }
+    Ok(filter)
+}
+
+/// Events on their way out.
+struct Shown<'a> {
+    context: &'a Context,
+    form: Form,
+    /// The ledger's own events are left out; empty shows them too.
+    hidden_source: String,
+    /// The last position seen.
+    position: u64,
+}
+
+/// How events are shown.
+enum Form {
+    /// For people: drawn in one piece, so that columns line up.
+    Table(Table),
+    /// One event a line, as they come.
+    Lines,
+    /// The answer as the server gives it, all pages in one.
+    Answer(ListEventsResponse),
+}
+
+impl<'a> Shown<'a> {
+    async fn new(context: &'a Context, source: &Source, args: &LogArgs) -> Result<Self, Failure> {
+        let named = args.all
+            || args.source.is_some()
+            || args.kind.iter().any(|kind| kind.starts_with("ledger"));
+        let hidden_source = if named {
+            String::new()
+        } else {
+            status::ask(source).await?.ledger_id
+        };
+        let form = match (
+            args.jsonl || (context.out.json && args.follow),
+            context.out.json,
+        ) {
+            (true, _) => Form::Lines,
+            (false, true) => Form::Answer(ListEventsResponse::default()),
+            (false, false) => Form::Table(columns(true)),
+        };
+        Ok(Self {
+            context,
+            form,
+            hidden_source,
+            position: 0,
+        })
+    }
+
+    /// Takes one event in; says whether it is shown.
+    fn event(&mut self, recorded: RecordedEvent) -> Result<bool, Failure> {
+        self.position = recorded.position;
+        let emitter = recorded.event.as_ref().map(|event| event.source.as_str());
+        if !self.hidden_source.is_empty() && emitter == Some(self.hidden_source.as_str()) {
+            return Ok(false);
+        }
+        match &mut self.form {
+            Form::Table(table) => table.row(row(&recorded)),
+            Form::Lines => self
+                .context
+                .out
+                .line(json::line("RecordedEvent", &recorded)?)?,
+            Form::Answer(answer) => answer.events.push(recorded),
+        }
+        Ok(true)
+    }
+
+    /// Shows what has come so far.
+    fn flush(&mut self) -> Result<(), Failure> {
+        if let Form::Table(table) = &mut self.form
+            && !table.is_empty()
+        {
+            self.context
+                .out
+                .table(&std::mem::replace(table, columns(false)))?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, applied_position: u64) -> Result<(), Failure> {
+        match &mut self.form {
+            Form::Table(table) if table.is_empty() => output::say("nothing is recorded that fits"),
+            Form::Table(_) | Form::Lines => {}
+            Form::Answer(answer) => {
+                answer.applied_position = applied_position;
+                return self.context.out.message("ListEventsResponse", answer);
+            }
+        }
+        self.flush()
+    }
+}
+
+fn columns(header: bool) -> Table {
+    if header {
+        Table::new(&["SEQ>", "HAPPENED", "KIND", "WHAT…", "SOURCE"])
+    } else {
+        Table::new(&[">", "", "", "…", ""])
+    }
+}
+
+fn row(recorded: &RecordedEvent) -> Vec<crate::table::Cell> {
+    let event = recorded.event.clone().unwrap_or_default();
+    let about: Vec<String> = recorded
+        .entities
+        .iter()
+        .take(3)
+        .map(|entity| trace::name(entity))
+        .collect();
+    let mut what = if about.is_empty() {
+        clean(&event.id)
+    } else {
+        about.join(" ")
+    };
+    if recorded.entities.len() > 3 {
+        what.push_str(&format!(" +{}", recorded.entities.len() - 3));
+    }
+    vec![
+        recorded.position.to_string().into(),
+        words::minute(event.occur_time.as_ref()).into(),
+        clean(&recorded.kind).into(),
+        what.into(),
+        styled(Style::Faint, clean(&event.source)),
+    ]
+}
+
+async fn refused(context: &Context, source: &Source, args: &LogArgs) -> Result<(), Failure> {
+    let mut left = match args.limit {
+        Some(0) => u64::MAX,
+        Some(limit) => limit,
+        None if args.jsonl => u64::MAX,
+        None => ROWS,
+    };
+    let mut whole = ListRefusalsResponse::default();
+    loop {
+        let page_size = i32::try_from(left.min(PAGE)).unwrap_or(i32::MAX);
+        let request = ListRefusalsRequest {
+            page_size,
+            page_token: whole.next_page_token,
+        };
+        let answer = source
+            .answer(source.ledger().list_refusals(source.request(request)))
+            .await?;
+        left = left.saturating_sub(answer.refusals.len() as u64);
+        whole.refusals.extend(answer.refusals);
+        whole.next_page_token = answer.next_page_token;
+        whole.total_count = answer.total_count;
+        if left == 0 || whole.next_page_token.is_empty() {
+            break;
+        }
+    }
+    if args.jsonl {
+        let lines = whole
+            .refusals
+            .iter()
+            .map(|record| context.out.line(json::line("RefusalRecord", record)?));
+        return lines.collect();
+    }
+    if context.out.json {
+        return context.out.message("ListRefusalsResponse", &whole);
+    }
+    let mut table = Table::new(&["NO>", "WHEN", "CODE", "FIELD", "WHY…", "SOURCE", "ID"]);
+    whole
+        .refusals
+        .iter()
+        .for_each(|record| table.row(refusal_row(record)));
+    if table.is_empty() {
+        output::say(format!(
+            "no details of refusals are kept; {} ever",
+            words::count(whole.total_count)
+        ));
+        return Ok(());
+    }
+    context.out.table(&table)
+}
+
+fn refusal_row(record: &RefusalRecord) -> Vec<crate::table::Cell> {
+    let refusal = record.refusal.clone().unwrap_or_default();
+    vec![
+        record.number.to_string().into(),
+        words::minute(record.refuse_time.as_ref()).into(),
+        refusal.code.into(),
+        clean(&refusal.field).into(),
+        format!("is `{}`, {}", clean(&refusal.value), clean(&refusal.rule)).into(),
+        clean(&record.source).into(),
+        clean(&record.id).into(),
+    ]
+}
+
+async fn receipt(
+    context: &Context,
+    source: &Source,
+    emitter: &str,
+    id: &str,
+    output: Option<&Path>,
+    consistent_from_size: u64,
+) -> Result<(), Failure> {
+    let event = EventRef {
+        source: emitter.to_owned(),
+        id: id.to_owned(),
+        position: 0,
+    };
+    let prove = output.is_some() || context.out.json || consistent_from_size > 0;
+    let request = GetReceiptRequest {
+        event: Some(event),
+        prove,
+        consistent_from_size,
+        at_least: None,
+    };
+    let answer = source
+        .answer(source.ledger().get_receipt(source.request(request)))
+        .await?;
+    if let Some(path) = output {
+        let proven = answer
+            .proven
+            .ok_or_else(|| Failure::unexpected("the server gave a receipt without its proof"))?;
+        write(
+            path,
+            &format!("{}\n", json::pretty("ProvenReceipt", &proven)?),
+        )?;
+        output::say(format!(
+            "wrote {}; check it anywhere: waybill verify {}",
+            path.display(),
+            path.display()
+        ));
+        return Ok(());
+    }
+    if context.out.json {
+        return context.out.message("GetReceiptResponse", &answer);
+    }
+    let receipt = answer.receipt.unwrap_or_default();
+    let mut table = Table::new(&["", ""]);
+    for (name, value) in [
+        ("ledger", clean(&receipt.ledger_id)),
+        ("position", words::count(receipt.position)),
+        ("recorded", words::moment(receipt.record_time.as_ref())),
+        ("leaf hash", hex::encode(&receipt.leaf_hash)),
+        ("tree size", words::count(receipt.tree_size)),
+        ("root", hex::encode(&receipt.root)),
+        (
+            "erasable",
+            if receipt.erasable {
+                "yes"
+            } else {
+                "no: its leaf is not salted"
+            }
+            .to_owned(),
+        ),
+    ] {
+        table.row(vec![styled(Style::Faint, name), value.into()]);
+    }
+    context.out.table(&table)
+}
+
+async fn checkpoint(
+    context: &Context,
+    source: &Source,
+    tree_size: u64,
+    output: Option<&Path>,
+) -> Result<(), Failure> {
+    let request = GetCheckpointRequest { tree_size };
+    let answer = source
+        .answer(source.ledger().get_checkpoint(source.request(request)))
+        .await?;
+    if let Some(path) = output {
+        write(path, &answer.checkpoint)?;
+        output::say(format!(
+            "wrote {} for {}; keep it where the ledger's operator cannot reach it",
+            path.display(),
+            words::plural(answer.tree_size, "event", "events")
+        ));
+        output::say(format!("public key {}", clean(&answer.verifier_key)));
+        return Ok(());
+    }
+    if context.out.json {
+        return context.out.message("GetCheckpointResponse", &answer);
+    }
+    context.out.bytes(answer.checkpoint.as_bytes())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| {
+        Failure::unexpected(format!("{} cannot be written: {error}", path.display()))
+    })
+}

@@ -1,0 +1,311 @@
+//! `run deploy`: a command that deploys, recorded from start to finish. Whatever happens to the record, the command
+//! runs and its exit code is passed on.
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    process::Command,
+    signal::unix::{SignalKind, signal},
+};
+use waybill_proto::pb::{DeploymentInfo, Event, Outcome, Span};
+
+use crate::{
+    Ended,
+    args::{OnError, RunArgs, RunDeployArgs, RunKind, Step},
+    context::Context,
+    exit::Failure,
+    output, when, words,
+};
+
+use super::{
+    emit::{self, Delivered, Emitter, Origin, deployment},
+    identity,
+};
+
+/// Exit codes of a shell for a command that could not be started.
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+/// What a shell adds to the number of a signal.
+const SIGNAL_BASE: i32 = 128;
+
+/// Runs what was named.
+pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<(), Ended> {
+    let RunKind::Deploy(args) = args.kind;
+    let mut record = Record::new(context, &args)?;
+    if args.stamp.dry_run {
+        context
+            .out
+            .message("Event", &record.event(Step::Started, &Ran::started())?)?;
+        return Ok(());
+    }
+    record.tell(Step::Started, &Ran::started()).await;
+    let ran = execute(&args.command).await;
+    record.tell(Step::Finished, &ran).await;
+    output::say(format!(
+        "{} → {}: {} in {}",
+        record.info.service,
+        record.info.environment,
+        ran.word(),
+        words::length(&when::proto_duration(ran.elapsed))
+    ));
+    match ran.code {
+        0 => Ok(()),
+        code => Err(Ended::Code(code)),
+    }
+}
+
+/// What is told of one execution.
+struct Record<'a> {
+    context: &'a Context,
+    args: &'a RunDeployArgs,
+    origin: Origin,
+    info: DeploymentInfo,
+    /// Made before anything is told: run again, it is another operation of the same attempt.
+    execution: String,
+    /// What ran before has been asked for.
+    complete: bool,
+}
+
+impl<'a> Record<'a> {
+    fn new(context: &'a Context, args: &'a RunDeployArgs) -> Result<Self, Failure> {
+        let origin = Origin::detect(&args.stamp);
+        let execution = identity::random_hex()?;
+        let mut info = deployment::info(&args.deployment, &origin, context)?;
+        if args.deployment.deployment.is_none() {
+            info.deployment_id = identity::join(&[&info.deployment_id, &execution]);
+        }
+        Ok(Self {
+            context,
+            args,
+            origin,
+            info,
+            execution,
+            complete: false,
+        })
+    }
+
+    fn event(&self, step: Step, ran: &Ran) -> Result<Event, Failure> {
+        let span = Span {
+            elapsed: Some(when::proto_duration(ran.elapsed)),
+            queued: None,
+        };
+        let ending = deployment::Ending {
+            outcome: ran.outcome(),
+            span: Some(span),
+            exit_code: i32::from(ran.code),
+        };
+        let happened = deployment::step(self.info.clone(), step, ending);
+        let word = if step == Step::Started {
+            "started"
+        } else {
+            "finished"
+        };
+        let mut event = emit::envelope(self.context, &self.args.stamp, &self.origin, happened)?;
+        let now = when::proto_time(when::now());
+        if self.args.stamp.time.is_none() {
+            event.occur_time = Some(now);
+        }
+        event.produce_time = Some(now);
+        event.id = match &self.args.stamp.id {
+            Some(id) => identity::join(&[id, word, &self.execution]),
+            None => identity::join(&[&event.id, &self.execution]),
+        };
+        Ok(event)
+    }
+
+    /// Tells one step. Nothing that goes wrong here stops the command.
+    async fn tell(&mut self, step: Step, ran: &Ran) {
+        let told = async {
+            let mut event = self.event(step, ran)?;
+            let mut emitter = Emitter::open(self.context).await?;
+            if !self.complete {
+                emitter
+                    .complete(&mut event, self.args.deployment.deepen)
+                    .await?;
+                self.complete = true;
+                if let Some(info) = deployment::info_of(&mut event) {
+                    self.info = info.clone();
+                }
+            }
+            let delivered = emitter.send(&event, OnError::Warn).await;
+            let closed = emitter.close().await;
+            delivered.and_then(|delivered| closed.map(|()| delivered))
+        };
+        match told.await {
+            Ok(Delivered::Recorded(receipt)) => {
+                output::say(format!("recorded seq:{}", receipt.position))
+            }
+            Ok(Delivered::Refused(refusal)) => {
+                emit::warn(&identity::rejection(&refusal).to_string())
+            }
+            Ok(Delivered::Spooled(why)) => emit::warn_spooled(&why),
+            Ok(Delivered::Lost(why)) => emit::warn_lost(&why),
+            Err(failure) => emit::warn(&format!("not recorded: {failure}")),
+        }
+    }
+}
+
+/// How the command ended.
+#[derive(Clone, Debug)]
+struct Ran {
+    code: u8,
+    /// It could not be started.
+    absent: bool,
+    /// A signal ended it.
+    signal: Option<i32>,
+    elapsed: Duration,
+}
+
+impl Ran {
+    fn started() -> Self {
+        Self {
+            code: 0,
+            absent: false,
+            signal: None,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match (self.code, self.absent, self.signal) {
+            (_, true, _) => Outcome::Error,
+            (0, _, None) => Outcome::Success,
+            (_, _, Some(signal)) if is_stop(signal) => Outcome::Cancelled,
+            _ => Outcome::Failure,
+        }
+    }
+
+    fn word(&self) -> String {
+        match self.outcome() {
+            Outcome::Success => "succeeded".to_owned(),
+            Outcome::Cancelled => "was stopped".to_owned(),
+            Outcome::Error => "could not be started".to_owned(),
+            _ => format!("failed with exit code {}", self.code),
+        }
+    }
+}
+
+fn is_stop(signal: i32) -> bool {
+    [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ]
+    .iter()
+    .any(|kind| kind.as_raw_value() == signal)
+}
+
+/// Runs the command in the foreground. What a person or a CI system sends us to stop is the command's to answer; we
+/// wait for it, because its end is what we are here to record.
+async fn execute(command: &[String]) -> Ran {
+    let started = Instant::now();
+    let (program, arguments) = command
+        .split_first()
+        .map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
+    let mut child = match Command::new(program).args(arguments).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            output::insist(format!("error: {program} cannot be started: {error}"));
+            let code = if error.kind() == std::io::ErrorKind::NotFound {
+                NOT_FOUND
+            } else {
+                NOT_EXECUTABLE
+            };
+            return Ran {
+                code,
+                absent: true,
+                signal: None,
+                elapsed: started.elapsed(),
+            };
+        }
+    };
+    let mut interrupt = signal(SignalKind::interrupt()).ok();
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            // A terminal sends Ctrl-C to the command as well as to us.
+            Some(()) = wait(&mut interrupt) => {}
+            // A CI system sends this to us alone.
+            Some(()) = wait(&mut terminate) => hand_on(&child),
+        }
+    };
+    let elapsed = started.elapsed();
+    match status {
+        Ok(status) => Ran {
+            code: code(status),
+            absent: false,
+            signal: status.signal(),
+            elapsed,
+        },
+        Err(error) => {
+            output::insist(format!("error: {program} cannot be waited for: {error}"));
+            Ran {
+                code: 1,
+                absent: false,
+                signal: None,
+                elapsed,
+            }
+        }
+    }
+}
+
+async fn wait(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn hand_on(child: &tokio::process::Child) {
+    let id = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(rustix::process::Pid::from_raw);
+    if let Some(id) = id {
+        // It may have ended at this very moment, which is as good.
+        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+    }
+}
+
+/// The code that a shell would give.
+fn code(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| SIGNAL_BASE + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ran(script: &str) -> Ran {
+        execute(&["sh".to_owned(), "-c".to_owned(), script.to_owned()]).await
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_is_passed_on_and_says_how_it_ended() {
+        let cases = [
+            ("exit 0", 0, Outcome::Success),
+            ("exit 7", 7, Outcome::Failure),
+            ("kill -TERM $$", 143, Outcome::Cancelled),
+            ("kill -KILL $$", 137, Outcome::Failure),
+        ];
+        for (script, code, outcome) in cases {
+            let ran = ran(script).await;
+            assert_eq!((ran.code, ran.outcome()), (code, outcome), "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_cannot_start_is_an_error_and_exits_as_a_shell_would() {
+        let ran = execute(&["/no/such/program".to_owned()]).await;
+        assert_eq!((ran.code, ran.outcome()), (127, Outcome::Error));
+        let ran = execute(&["/".to_owned()]).await;
+        assert_eq!((ran.code, ran.outcome()), (126, Outcome::Error));
+    }
+}
