@@ -189,20 +189,23 @@ mod tests {
 
     #[test]
     fn signatures_of_all_kinds() {
-        let cases: [(&[u8], &[u8], &[u8], Option<i64>); 6] = [
-            (b"A <a@b> 5 +0000", b"A", b"a@b", Some(5)),
-            (b"<> 5 +0000", b"", b"", Some(5)),
-            (b"A <a <b>> 5 +0000", b"A", b"a <b", Some(5)),
-            (b"A <a@b> 99999999999999999999 +0000", b"A", b"a@b", None),
-            (b"J\xf6rg <j@b>", b"J\xf6rg", b"j@b", None),
-            (b"nobody", b"nobody", b"", None),
+        let signed = |name: &[u8], email: &[u8], seconds| Signature {
+            name: name.to_vec(),
+            email: email.to_vec(),
+            seconds,
+        };
+        let cases = [
+            (&b"A <a@b> 5 +0000"[..], signed(b"A", b"a@b", Some(5))),
+            (b"<> 5 +0000", signed(b"", b"", Some(5))),
+            (b"A <a <b>> 5 +0000", signed(b"A", b"a <b", Some(5))),
+            (
+                b"A <a@b> 99999999999999999999 +0000",
+                signed(b"A", b"a@b", None),
+            ),
+            (b"J\xf6rg <j@b>", signed(b"J\xf6rg", b"j@b", None)),
+            (b"nobody", signed(b"nobody", b"", None)),
         ];
-        for (line, name, email, seconds) in cases {
-            let expected = Signature {
-                name: name.to_vec(),
-                email: email.to_vec(),
-                seconds,
-            };
+        for (line, expected) in cases {
             assert_eq!(
                 Signature::parse(line),
                 expected,
