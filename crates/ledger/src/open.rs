@@ -260,7 +260,6 @@ impl<'a> CatchUp<'a> {
     ) -> Result<(Journal, Recovery), Fault> {
         let options = journal::Options {
             segment_bytes: self.config.segment_bytes,
-            ..journal::Options::default()
         };
         let (dir, ledger_id, known) = (
             self.place.journal_dir(),

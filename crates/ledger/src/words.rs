@@ -21,13 +21,19 @@ pub struct Config {
     pub holder: String,
 }
 
+/// Tells the time.
+pub type Clock = dyn Fn() -> Time + Send + Sync;
+
+/// Fills with bytes that nobody can guess.
+pub type Random = dyn Fn(&mut [u8]) + Send + Sync;
+
 /// What the outside world lends: a clock and randomness.
 #[derive(Clone)]
 pub struct Host {
     /// The wall clock.
-    pub clock: Arc<dyn Fn() -> Time + Send + Sync>,
+    pub clock: Arc<Clock>,
     /// Fills with bytes that nobody can guess.
-    pub random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    pub random: Arc<Random>,
 }
 
 /// How far long work has come.

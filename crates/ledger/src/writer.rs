@@ -25,12 +25,15 @@ pub(crate) enum Order {
     Stop,
 }
 
+/// Where a call waits for its answer.
+pub(crate) type Reply = oneshot::Sender<Result<Vec<Emitted>, Rejection>>;
+
 /// One call's events and where to answer.
 pub(crate) struct Job {
     pub(crate) items: Vec<Item>,
     pub(crate) sender: Arc<str>,
     pub(crate) size: usize,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Emitted>, Rejection>>,
+    pub(crate) reply: Reply,
 }
 
 /// One event of a job.
@@ -394,11 +397,7 @@ impl Writer {
             .send_modify(|heads| heads.durable = position);
     }
 
-    fn answer(
-        &self,
-        replies: Vec<(Vec<Slot>, oneshot::Sender<Result<Vec<Emitted>, Rejection>>)>,
-        batch: Option<&Batch>,
-    ) {
+    fn answer(&self, replies: Vec<(Vec<Slot>, Reply)>, batch: Option<&Batch>) {
         let durable = read(&self.shared.durable).clone();
         for (slots, reply) in replies {
             let emitted = slots

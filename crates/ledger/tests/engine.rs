@@ -1,4 +1,5 @@
 //! The engine from outside: real files, real threads, a scripted clock.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::{
     fs,
     future::Future,
@@ -333,7 +334,7 @@ fn no_question_opens_a_journal_segment() {
         fs::rename(segment, segment.with_extension("hidden")).unwrap();
         fs::set_permissions(
             segment.with_extension("hidden"),
-            fs::Permissions::from_mode(0),
+            fs::Permissions::from_mode(0o000),
         )
         .unwrap();
     }

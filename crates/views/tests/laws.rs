@@ -232,7 +232,9 @@ impl Bug {
                 _ => false,
             };
             match self {
-                Self::LastArrivalWins => one.event.revision = one.position as u32,
+                Self::LastArrivalWins => {
+                    one.event.revision = u32::try_from(one.position).unwrap_or(u32::MAX)
+                }
                 Self::RecordTimeStandsIn if one.event.occur_time.is_none() => {
                     let noon = moment("2026-01-05 09:30").nanos();
                     let nanos = i128::from(noon) + i128::from(one.position);

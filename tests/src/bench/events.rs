@@ -93,7 +93,7 @@ fn deployment(number: u64) -> Payload {
     let info = pb::DeploymentInfo {
         deployment_id: format!("d-{number}"),
         service: format!("service-{}", number % 50),
-        environment: if number % 2 == 0 {
+        environment: if number.is_multiple_of(2) {
             "staging"
         } else {
             "production"
