@@ -11,6 +11,9 @@ pub(crate) fn length(duration: &Duration) -> String {
         ("", duration.seconds.unsigned_abs())
     };
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    if seconds == 0 && duration.nanos == 0 {
+        return "0 s".to_owned();
+    }
     let Some(first) = units.iter().position(|(_, size)| seconds >= *size) else {
         return format!("{sign}{} ms", duration.nanos.unsigned_abs() / 1_000_000);
     };
@@ -111,7 +114,7 @@ mod tests {
     #[test]
     fn lengths_have_two_units() {
         let cases = [
-            (0, "0 ms"),
+            (0, "0 s"),
             (48, "48 s"),
             (90, "1 m 30 s"),
             (18_720, "5 h 12 m"),

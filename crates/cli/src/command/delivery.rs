@@ -134,13 +134,20 @@ fn frequency_rows(
     service: &ServiceDelivery,
 ) {
     use deployment_frequency::{Previous, Value};
+    // Both in one unit, so that they can be compared.
+    let unit = match (&frequency.value, &frequency.previous) {
+        (Some(Value::PerDay(per_day)), _) | (_, Some(Previous::PreviousPerDay(per_day))) => {
+            unit(*per_day)
+        }
+        _ => unit(0.0),
+    };
     let value = match &frequency.value {
-        Some(Value::PerDay(per_day)) => rate(*per_day),
+        Some(Value::PerDay(per_day)) => rate(*per_day, unit),
         Some(Value::None(none)) => unknown(notes, "deployment frequency", none),
         None => "unknown".to_owned(),
     };
     let before = match &frequency.previous {
-        Some(Previous::PreviousPerDay(per_day)) => rate(*per_day),
+        Some(Previous::PreviousPerDay(per_day)) => rate(*per_day, unit),
         _ => "–".to_owned(),
     };
     let trend: Vec<Option<f64>> = service
@@ -231,16 +238,17 @@ fn unknown(notes: &mut Vec<String>, figure: &str, none: &waybill_proto::pb::NoVa
     "unknown".to_owned()
 }
 
-/// Deployments a day, a week or a month: whichever makes at least one.
-fn rate(per_day: f64) -> String {
-    let (value, unit) = if per_day >= 1.0 || per_day <= 0.0 {
-        (per_day, "day")
-    } else if per_day * 7.0 >= 1.0 {
-        (per_day * 7.0, "week")
-    } else {
-        (per_day * 30.0, "30 days")
-    };
-    format!("{value:.1} / {unit}")
+/// A unit in which a rate is at least one, with its length in days.
+fn unit(per_day: f64) -> (f64, &'static str) {
+    match per_day {
+        rate if rate >= 1.0 || rate <= 0.0 => (1.0, "day"),
+        rate if rate * 7.0 >= 1.0 => (7.0, "week"),
+        _ => (30.0, "30 days"),
+    }
+}
+
+fn rate(per_day: f64, (days, unit): (f64, &str)) -> String {
+    format!("{:.1} / {unit}", per_day * days)
 }
 
 /// What could not be known, in a sentence each.
@@ -335,7 +343,7 @@ fn counted(word: &str, item: &Counted) -> Vec<crate::table::Cell> {
             .as_ref()
             .map_or_else(String::new, words::length)
             .into(),
-        clean(&item.deployment).into(),
+        trace::name(&item.deployment).into(),
         event.into(),
     ]
 }
@@ -440,9 +448,10 @@ mod tests {
 
     #[test]
     fn rates_have_a_unit_that_makes_them_readable() {
-        assert_eq!(rate(3.44), "3.4 / day");
-        assert_eq!(rate(0.5), "3.5 / week");
-        assert_eq!(rate(0.1), "3.0 / 30 days");
-        assert_eq!(rate(0.0), "0.0 / day");
+        let text = |per_day| rate(per_day, unit(per_day));
+        assert_eq!(text(3.44), "3.4 / day");
+        assert_eq!(text(0.5), "3.5 / week");
+        assert_eq!(text(0.1), "3.0 / 30 days");
+        assert_eq!(text(0.0), "0.0 / day");
     }
 }

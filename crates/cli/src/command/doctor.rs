@@ -12,7 +12,7 @@ use crate::{
     words,
 };
 
-use super::{delivery, emit, status};
+use super::{delivery, emit, identity, status};
 
 /// Less room than this on the ledger's disk is worth a look.
 const DISK_LOW_BYTES: u64 = 2 << 30;
@@ -189,13 +189,11 @@ async fn refusals(source: &Source, lines: &mut Vec<Line>) -> Result<(), Failure>
         Some(newest) => {
             let refusal = newest.refusal.clone().unwrap_or_default();
             let text = format!(
-                "{} refused, the newest {} of {}: {} is `{}`, {}",
+                "{} refused, the newest {} of {}: {}",
                 words::plural(answer.total_count, "event was", "events were"),
                 words::minute(newest.refuse_time.as_ref()),
                 clean(&newest.source),
-                clean(&refusal.field),
-                clean(&refusal.value),
-                clean(&refusal.rule)
+                identity::sentence(&refusal.field, &refusal.value, &refusal.rule)
             );
             lines.push(Line::warn(
                 "refusals",
@@ -286,10 +284,14 @@ fn coverage(answer: &DeliveryResponse, lines: &mut Vec<Line>) {
         }
     }
     for problem in &answer.problems {
+        let look = problem
+            .events
+            .first()
+            .map(|event| format!("waybill event show {}", event.position));
         lines.push(Line::warn(
             "problems",
             clean(&problem.text),
-            "waybill event show names the events; correct or retract one",
+            look.unwrap_or_default(),
         ));
     }
     if lines.len() == before {

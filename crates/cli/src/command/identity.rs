@@ -63,6 +63,34 @@ pub(crate) fn join(parts: &[&str]) -> String {
             }
         }
     }
+    bounded(id)
+}
+
+/// Adds an execution to an id; it has no colon, so that nothing else gives the same.
+pub(crate) fn extend(id: &str, execution: &str) -> String {
+    bounded(format!("{id}:{execution}"))
+}
+
+/// Joins the parts of a name that people read in other names: `github-actions.17.1.deploy.prod`.
+pub(crate) fn name(parts: &[&str]) -> String {
+    let mut name = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            name.push('.');
+        }
+        for byte in part.bytes() {
+            match byte {
+                b'-' | b'_' => name.push(char::from(byte)),
+                byte if byte.is_ascii_alphanumeric() => name.push(char::from(byte)),
+                byte => name.push_str(&format!("~{byte:02x}")),
+            }
+        }
+    }
+    bounded(name)
+}
+
+/// Cuts what is too long and ends it in a hash of the whole.
+fn bounded(id: String) -> String {
     if id.len() <= ID_BYTES_MAX {
         return id;
     }
@@ -77,22 +105,22 @@ pub(crate) fn join(parts: &[&str]) -> String {
 /// A refused event as a failure: exit 6.
 pub(crate) fn rejection(refusal: &Refusal) -> Failure {
     let mut text = format!(
-        "rejected: {} is `{}`, {}",
-        clean(&refusal.field),
-        clean(&refusal.value),
-        clean(&refusal.rule)
+        "rejected: {}",
+        sentence(&refusal.field, &refusal.value, &refusal.rule)
     );
-    if refusal.field.is_empty() {
-        text = format!(
-            "rejected: {} (`{}`)",
-            clean(&refusal.rule),
-            clean(&refusal.value)
-        );
-    }
     if let Some(recorded) = &refusal.recorded {
         text.push_str(&format!("; seq:{} stands", recorded.position));
     }
     Failure::new(Exit::Rejected, text).with_hint(clean(&refusal.hint))
+}
+
+/// Field, value and rule in a sentence; what is about no field, or about no value, says so little.
+pub(crate) fn sentence(field: &str, value: &str, rule: &str) -> String {
+    match (field, value) {
+        ("", "") => clean(rule),
+        ("", value) => format!("`{}`: {}", clean(value), clean(rule)),
+        (field, value) => format!("{} is `{}`, {}", clean(field), clean(value), clean(rule)),
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +136,17 @@ mod tests {
         assert_ne!(join(&["a:b", "c"]), join(&["a", "b:c"]));
         assert_ne!(join(&["a", "", "b"]), join(&["a", "b", ""]));
         assert_eq!(join(&["a\nb"]), "a%0Ab");
+    }
+
+    #[test]
+    fn names_stay_plain_and_apart() {
+        assert_eq!(
+            name(&["github-actions", "17", "1", "deploy", "prod"]),
+            "github-actions.17.1.deploy.prod"
+        );
+        assert_ne!(name(&["a.b", "c"]), name(&["a", "b.c"]));
+        assert_eq!(name(&["build (x64)"]), "build~20~28x64~29");
+        assert_eq!(extend("a:b", "00ff"), "a:b:00ff");
     }
 
     #[test]

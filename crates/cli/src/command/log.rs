@@ -18,7 +18,7 @@ use crate::{
     when, words,
 };
 
-use super::{status, trace};
+use super::{identity, status, trace};
 
 /// Rows of a table where nothing is said.
 const ROWS: u64 = 50;
@@ -343,7 +343,7 @@ fn refusal_row(record: &RefusalRecord) -> Vec<crate::table::Cell> {
         words::minute(record.refuse_time.as_ref()).into(),
         refusal.code.into(),
         clean(&refusal.field).into(),
-        format!("is `{}`, {}", clean(&refusal.value), clean(&refusal.rule)).into(),
+        identity::sentence("", &refusal.value, &refusal.rule).into(),
         clean(&record.source).into(),
         clean(&record.id).into(),
     ]

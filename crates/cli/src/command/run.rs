@@ -75,7 +75,7 @@ impl<'a> Record<'a> {
         let execution = identity::random_hex()?;
         let mut info = deployment::info(&args.deployment, &origin, context)?;
         if args.deployment.deployment.is_none() {
-            info.deployment_id = identity::join(&[&info.deployment_id, &execution]);
+            info.deployment_id = format!("{}.{execution}", info.deployment_id);
         }
         Ok(Self {
             context,
@@ -110,8 +110,8 @@ impl<'a> Record<'a> {
         }
         event.produce_time = Some(now);
         event.id = match &self.args.stamp.id {
-            Some(id) => identity::join(&[id, word, &self.execution]),
-            None => identity::join(&[&event.id, &self.execution]),
+            Some(id) => identity::extend(&format!("{id}:{word}"), &self.execution),
+            None => identity::extend(&event.id, &self.execution),
         };
         Ok(event)
     }

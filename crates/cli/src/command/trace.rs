@@ -1,8 +1,5 @@
 //! `trace`: where a change went, and where it came from, as a tree that starts at what was asked.
-use std::{
-    collections::{HashMap, HashSet},
-    process::Command,
-};
+use std::collections::{HashMap, HashSet};
 
 use waybill_proto::pb::{TraceEdge, TraceNode, TraceRelation, TraceRequest, TraceResponse};
 
@@ -10,6 +7,7 @@ use crate::{
     args::TraceArgs,
     context::{Context, Missing},
     exit::{Exit, Failure},
+    git,
     output::{Output, Style, clean},
     source::Source,
     words,
@@ -47,7 +45,12 @@ pub(crate) async fn ask(source: &Source, request: TraceRequest) -> Result<TraceR
         Err(failure) => failure,
     };
     let unknown = matches!(failure.exit(), Exit::NotFound | Exit::Usage);
-    match git_revision(&request.r#ref).filter(|revision| unknown && *revision != request.r#ref) {
+    let named = if unknown {
+        git::revision(&request.r#ref)
+    } else {
+        None
+    };
+    match named.filter(|revision| *revision != request.r#ref) {
         Some(revision) => {
             let request = TraceRequest { r#ref: revision, ..request };
             source.answer(source.trace().trace(source.request(request))).await
@@ -57,20 +60,6 @@ pub(crate) async fn ask(source: &Source, request: TraceRequest) -> Result<TraceR
         }
         None => Err(failure),
     }
-}
-
-/// What `git rev-parse` makes of a name in the working directory: `HEAD~3`, a branch.
-fn git_revision(name: &str) -> Option<String> {
-    if name.starts_with('-') {
-        return None;
-    }
-    let output = Command::new("git")
-        .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
-        .arg(format!("{name}^{{commit}}"))
-        .output()
-        .ok()?;
-    let revision = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !revision.is_empty()).then_some(revision)
 }
 
 /// The answer for people.
@@ -232,7 +221,7 @@ impl<'a> Tree<'a> {
 fn details(node: &TraceNode) -> String {
     let mut parts = Vec::new();
     // Some things have no title but their own name.
-    if !node.title.is_empty() && !node.entity.ends_with(&node.title) {
+    if !node.title.is_empty() && !decoded(&node.entity).ends_with(&node.title) {
         parts.push(format!("\"{}\"", clean(&node.title)));
     }
     match (node.service.as_str(), node.environment.as_str()) {
@@ -277,15 +266,41 @@ fn fact(node: &TraceNode, key: &str, value: &str) -> Option<String> {
 }
 
 /// What is left of an entity's name when its kind is said beside it: the last part of a commit's or change's name, the
-/// whole path of others.
+/// whole path of others, as people write it.
 pub(super) fn name(entity: &str) -> String {
     let (kind, path) = entity.split_once(':').unwrap_or(("", entity));
-    let last = path.rsplit('/').next().unwrap_or(path);
+    let last = decoded(path.rsplit('/').next().unwrap_or(path));
+    let path = decoded(path);
     match kind {
-        "commit" => words::short(last).to_owned(),
-        "change" => format!("#{}", clean(last)),
-        _ => clean(path),
+        "commit" => words::short(&last).to_owned(),
+        "change" => format!("#{}", clean(&last)),
+        _ => clean(&path),
     }
+}
+
+/// A name without its percent-encoding; as it is where that gives no text.
+fn decoded(name: &str) -> String {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let pair = after
+            .get(..2)
+            .and_then(|pair| std::str::from_utf8(pair).ok());
+        match pair
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+            .filter(|_| *first == b'%')
+        {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| name.to_owned())
 }
 
 /// The words for an edge, forwards and backwards.
@@ -401,6 +416,14 @@ as of seq 184,223
             "{text}"
         );
         assert!(text.contains("   └─ deployed commit 4f2a9c1b7d"), "{text}");
+    }
+
+    #[test]
+    fn names_read_as_people_write_them() {
+        assert_eq!(name("deployment:checkout/run%3A17"), "checkout/run:17");
+        assert_eq!(name("change:github.com/acme/shop/412"), "#412");
+        assert_eq!(name("branch:x/%FF%zz%1b"), "x/%FF%zz%1b");
+        assert_eq!(name("branch:x/%1b%5B"), "x/\\u{1b}[");
     }
 
     #[test]

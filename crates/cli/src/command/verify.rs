@@ -48,7 +48,7 @@ pub(crate) fn run(context: &Context, args: &VerifyArgs) -> Result<(), Failure> {
         )?,
         What::Receipt => proven(&args.path, kept.as_deref(), key)?,
     };
-    show(context, &findings)
+    show(context, &args.path, &findings)
 }
 
 /// What is to be checked.
@@ -135,11 +135,13 @@ fn tree(
     findings.fact("ledgerId", report.ledger_id.clone());
     findings.fact("position", report.position.to_string());
     findings.fact("root", hex::encode(report.root));
-    findings.good.push(format!(
-        "ledger {}: {} whole",
-        clean(&report.ledger_id),
-        words::plural(report.position, "position is", "positions are")
-    ));
+    // An export that is broken before its end does not say whose it is.
+    let ledger = match report.ledger_id.as_str() {
+        "" => "a ledger that is not named".to_owned(),
+        id => format!("ledger {}", clean(id)),
+    };
+    let whole = words::plural(report.position, "position is", "positions are");
+    findings.good.push(format!("{ledger}: {whole} whole"));
     findings
         .good
         .push(format!("root {}", hex::encode(report.root)));
@@ -382,7 +384,7 @@ fn read_text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-fn show(context: &Context, findings: &Findings) -> Result<(), Failure> {
+fn show(context: &Context, path: &Path, findings: &Findings) -> Result<(), Failure> {
     let sound = findings.bad.is_empty();
     if context.out.json {
         let mut json = findings.json.clone();
@@ -408,10 +410,12 @@ fn show(context: &Context, findings: &Findings) -> Result<(), Failure> {
     if sound {
         return Ok(());
     }
-    Err(
-        Failure::new(Exit::FoundFail, "what was recorded is not what is there")
-            .with_hint("restore from an export or a copy that verifies"),
-    )
+    let hint = if path.is_dir() {
+        "restore from an export or a copy that verifies"
+    } else {
+        "trust nothing in it"
+    };
+    Err(Failure::new(Exit::FoundFail, format!("{} does not hold", path.display())).with_hint(hint))
 }
 
 #[cfg(test)]

@@ -103,11 +103,13 @@ impl Origin {
     pub(super) fn work_id(&self, given: Option<&str>, part: &str) -> Result<String, Failure> {
         match (given, self.run_parts()) {
             (Some(given), _) => Ok(given.to_owned()),
-            (None, Some([provider, run, attempt, job])) if part.is_empty() => {
-                Ok(identity::join(&[&provider, &run, &attempt, &job]))
-            }
             (None, Some([provider, run, attempt, job])) => {
-                Ok(identity::join(&[&provider, &run, &attempt, &job, part]))
+                let parts = [provider.as_str(), &run, &attempt, &job, part];
+                Ok(identity::name(if part.is_empty() {
+                    &parts[..4]
+                } else {
+                    &parts
+                }))
             }
             (None, None) => identity::random_hex(),
         }

@@ -118,7 +118,10 @@ struct Told {
 impl Told {
     fn bad(&mut self, line: u64, refusal: &Refusal) {
         self.unreadable += 1;
-        self.tell(line, &refusal.to_string());
+        self.tell(
+            line,
+            &identity::sentence(&refusal.field, &refusal.value, &refusal.rule),
+        );
     }
 
     fn refused(&mut self, line: u64, refusal: &waybill_proto::pb::Refusal) {
