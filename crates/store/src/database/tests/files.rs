@@ -207,6 +207,57 @@ fn two_that_were_moved_aside_are_kept() {
     assert!(!path.exists());
 }
 
+/// Runs in a process whose files may not grow beyond some MB, as on a full disk.
+#[test]
+fn full_disk_child() {
+    let Some(dir) = std::env::var_os("WAYBILL_FULL") else {
+        return;
+    };
+    let world = World::new(8000, u64::MAX);
+    let database = open(Path::new(&dir));
+    let mut at = 0;
+    let fault = loop {
+        match world.step(&database, at, at + 100) {
+            Ok(()) => at += 100,
+            Err(fault) => break fault,
+        }
+    };
+    assert!(matches!(fault, Fault::Io { .. }), "{fault}");
+    assert!(matches!(
+        world.step(&database, at, at + 100),
+        Err(Fault::Stopped { .. })
+    ));
+    assert_eq!(database.meta().unwrap().tip.position, at);
+    for position in 1..=at {
+        assert_eq!(
+            database.record(position).unwrap().as_ref(),
+            Some(&*world.records[keys::small(position) - 1])
+        );
+    }
+    assert!(database.close_clean(BOOT).is_err());
+    drop(database);
+    std::process::exit(0);
+}
+
+#[test]
+fn after_a_full_disk_reads_go_on_and_a_new_start_goes_on_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let this = std::env::current_exe().unwrap();
+    let run = format!(
+        "exec {} --exact database::tests::files::full_disk_child",
+        this.display()
+    );
+    let script = format!("trap '' XFSZ; ulimit -f 4096; WAYBILL_FULL=\"$1\" {run}");
+    super::super::probe::run(&probe(&script, 60_000).unwrap(), dir.path(), 0).unwrap();
+    let world = World::new(8000, u64::MAX);
+    let database = open(dir.path());
+    let reached = database.meta().map_or(0, |meta| meta.tip.position);
+    assert!((100..8000).contains(&reached), "{reached}");
+    world.compare(&database);
+    world.apply(&database, world.len(), 500);
+    world.compare(&database);
+}
+
 /// Opens what may be broken and holds it to one rule: an error, or less than there was and said so, or all of it right.
 /// Gives whether anything was noticed.
 fn believe_nothing(dir: &Path, world: &World) -> bool {
