@@ -85,34 +85,16 @@ impl Server {
             .arg(home.data())
             .args(arguments)
             .envs(environment.iter().cloned())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
-        let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        let talk = collect(stderr);
-        let (send, receive) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(at) = line.find("http://") {
-                    let url = line[at..]
-                        .split_whitespace()
-                        .next()
-                        .unwrap_or_default()
-                        .trim_end_matches('/')
-                        .to_owned();
-                    drop(send.send(url));
-                }
-            }
-        });
-        match receive.recv_timeout(START_LIMIT) {
-            Ok(url) => Ok(Self { child, url }),
-            Err(_) => {
+        match listen(stderr).recv_timeout(START_LIMIT) {
+            Ok(Ok(url)) => Ok(Self { child, url }),
+            answer => {
                 drop(child.kill());
                 let status = child.wait()?;
-                let said = talk
-                    .recv_timeout(Duration::from_secs(5))
-                    .unwrap_or_default();
+                let said = answer.map_or_else(|_| "nothing in time".to_owned(), Result::unwrap_err);
                 Err(io::Error::other(format!(
                     "waybill serve ended with {status}: {said}"
                 )))
@@ -165,26 +147,21 @@ pub fn command(home: &Home) -> Command {
     command
 }
 
-/// Reads everything in a thread, so that the process never waits for us.
-fn collect(stream: impl io::Read + Send + 'static) -> mpsc::Receiver<String> {
+/// Reads the log in a thread to its end, so that the process never waits for us. Gives the address that it names first,
+/// or everything that was said when it ends without one.
+fn listen(log: impl io::Read + Send + 'static) -> mpsc::Receiver<Result<String, String>> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
-        let mut text = String::new();
-        drop(BufReader::new(stream).read_to_string_lossy(&mut text));
-        drop(send.send(text));
+        let mut said = String::new();
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            if let Some(at) = line.find("http://").filter(|_| line.contains("serving")) {
+                let url = line[at..].split_whitespace().next().unwrap_or_default();
+                drop(send.send(Ok(url.to_owned())));
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+        drop(send.send(Err(said)));
     });
     receive
-}
-
-trait ReadLossy {
-    fn read_to_string_lossy(&mut self, text: &mut String) -> io::Result<()>;
-}
-
-impl<R: io::Read> ReadLossy for R {
-    fn read_to_string_lossy(&mut self, text: &mut String) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        self.read_to_end(&mut bytes)?;
-        text.push_str(&String::from_utf8_lossy(&bytes));
-        Ok(())
-    }
 }
