@@ -29,6 +29,8 @@ pub(crate) struct Table {
     /// The column that is shortened where the terminal is narrow.
     elastic: usize,
     rows: Vec<Vec<Cell>>,
+    /// Columns are at least as wide, so that tables that follow each other line up.
+    widths_min: Vec<usize>,
 }
 
 impl<T: Into<String>> From<T> for Cell {
@@ -70,6 +72,15 @@ impl Table {
                 .collect(),
             elastic,
             rows: Vec::new(),
+            widths_min: Vec::new(),
+        }
+    }
+
+    /// Makes the first columns at least this wide.
+    pub(crate) fn at_least(self, widths: &[usize]) -> Self {
+        Self {
+            widths_min: widths.to_vec(),
+            ..self
         }
     }
 
@@ -110,7 +121,13 @@ impl Table {
     }
 
     fn widths(&self, width: Option<usize>) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.header.iter().map(|name| name.width()).collect();
+        let least = self.widths_min.iter().copied().chain(std::iter::repeat(0));
+        let mut widths: Vec<usize> = self
+            .header
+            .iter()
+            .zip(least)
+            .map(|(name, least)| name.width().max(least))
+            .collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.text.width());
@@ -144,7 +161,11 @@ impl Table {
                 _ => ("", pad.as_str()),
             };
             line.push_str(before);
-            line.push_str(&paint(cell.style, &text));
+            line.push_str(&if text.is_empty() {
+                String::new()
+            } else {
+                paint(cell.style, &text)
+            });
             line.push_str(after);
         }
         out.push_str(line.trim_end());

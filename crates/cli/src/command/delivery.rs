@@ -251,31 +251,31 @@ fn rate(per_day: f64, (days, unit): (f64, &str)) -> String {
     format!("{:.1} / {unit}", per_day * days)
 }
 
-/// What could not be known, in a sentence each.
+/// What could not be known, a line each.
 fn coverage(coverage: Option<&Coverage>) -> String {
     let Some(coverage) = coverage else {
         return String::new();
     };
-    let all = coverage.deployment_count;
+    let all = words::plural(coverage.deployment_count, "deployment", "deployments");
     let lines = [
         (
             coverage.unknown_change_set_count,
-            "have an unknown set of changes",
+            "unknown set of changes",
             "emit them with --previous, or import the history they stand on",
         ),
         (
             coverage.without_revision_count,
-            "carry no revision",
+            "no revision",
             "emit them with --revision",
         ),
         (
             coverage.inferred_deployment_count,
-            "are inferred, nobody reported them",
+            "inferred, nobody reported them",
             "waybill emit deploy, or waybill run deploy",
         ),
         (
             coverage.failed_deployment_count,
-            "did not succeed and do not count",
+            "did not succeed, does not count",
             "",
         ),
     ];
@@ -285,11 +285,7 @@ fn coverage(coverage: Option<&Coverage>) -> String {
         } else {
             format!(" (mend: {remedy})")
         };
-        format!(
-            "{} of {} {what}{remedy}\n",
-            words::count(*count),
-            words::plural(all, "deployment", "deployments")
-        )
+        format!("{} of {all}: {what}{remedy}\n", words::count(*count))
     };
     lines
         .iter()
@@ -357,12 +353,14 @@ fn definition(answer: &DeliveryResponse, explain: bool) -> String {
         clean(&definition.id),
         definition.version
     );
-    if explain {
-        text.push_str(&format!(": {}", clean(&definition.text)));
-    } else {
-        text.push_str("   (--explain names what counted and what did not)");
+    if !explain {
+        text.push_str("   (--explain names what counted and what did not)\n");
+        return text;
     }
     text.push('\n');
+    for line in definition.text.lines() {
+        text.push_str(&format!("  {}\n", clean(line)));
+    }
     text
 }
 
@@ -432,7 +430,7 @@ mod tests {
         assert!(text.contains("3.4 / day"), "{text}");
         assert!(text.contains("change lead time is unknown: no deployment has a known set of changes; to know it: import the history"), "{text}");
         assert!(
-            text.contains("96 of 96 deployments have an unknown set of changes"),
+            text.contains("96 of 96 deployments: unknown set of changes"),
             "{text}"
         );
         assert!(text.contains("definition dora/2025 version 1"), "{text}");

@@ -259,23 +259,23 @@ fn coverage(answer: &DeliveryResponse, lines: &mut Vec<Line>) {
         for (count, what, remedy) in [
             (
                 coverage.unknown_change_set_count,
-                "have an unknown set of changes, so their changes are missing from lead time",
+                "unknown set of changes, so they are missing from lead time",
                 "clone with full history (fetch-depth: 0), or emit them with --previous COMMIT",
             ),
             (
                 coverage.without_revision_count,
-                "carry no revision",
+                "no revision",
                 "emit them with --revision COMMIT --repository REPOSITORY",
             ),
             (
                 coverage.inferred_deployment_count,
-                "are inferred from tags, nobody reported them",
+                "inferred from tags, nobody reported them",
                 "waybill run deploy SERVICE --env ENV -- CMD",
             ),
         ] {
             if count > 0 {
                 let text = format!(
-                    "{name}: {} of {} {what}",
+                    "{name}: {} of {}: {what}",
                     words::count(count),
                     words::plural(all, "deployment", "deployments")
                 );

@@ -200,7 +200,7 @@ impl<'a> Shown<'a> {
         ) {
             (true, _) => Form::Lines,
             (false, true) => Form::Answer(ListEventsResponse::default()),
-            (false, false) => Form::Table(columns(true)),
+            (false, false) => Form::Table(columns(true, args.follow)),
         };
         Ok(Self {
             context,
@@ -235,7 +235,7 @@ impl<'a> Shown<'a> {
         {
             self.context
                 .out
-                .table(&std::mem::replace(table, columns(false)))?;
+                .table(&std::mem::replace(table, columns(false, true)))?;
         }
         Ok(())
     }
@@ -253,11 +253,18 @@ impl<'a> Shown<'a> {
     }
 }
 
-fn columns(header: bool) -> Table {
-    if header {
-        Table::new(&["SEQ>", "HAPPENED", "KIND", "WHAT…", "SOURCE"])
+/// Columns of the table; where events follow as they come, every piece lines up with the one before.
+fn columns(header: bool, follow: bool) -> Table {
+    let names = if header {
+        ["SEQ>", "HAPPENED", "KIND", "WHAT…", "SOURCE"]
     } else {
-        Table::new(&[">", "", "", "…", ""])
+        [">", "", "", "…", ""]
+    };
+    let table = Table::new(&names);
+    if follow {
+        table.at_least(&[7, 17, 20, 40])
+    } else {
+        table
     }
 }
 

@@ -235,7 +235,10 @@ async fn tell(
 }
 
 fn heading(context: &Context, command: &str) -> String {
-    context.out.paint(Style::Strong, &format!("\n$ {command}"))
+    format!(
+        "\n{}",
+        context.out.paint(Style::Strong, &format!("$ {command}"))
+    )
 }
 
 fn next(context: &Context, delivery: &str, commit: Option<&str>, home: &Home, listen: SocketAddr) {

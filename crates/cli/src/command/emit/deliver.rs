@@ -69,13 +69,17 @@ impl<'a> Emitter<'a> {
         deepen: bool,
     ) -> Result<(), Failure> {
         // What waits may be the very deployment that came before.
-        self.drain().await?;
-        let Ok(source) = &self.source else {
-            return Ok(());
+        let asked = match self.drain().await {
+            Ok(()) => deployment::complete(self.source()?, event, deepen).await,
+            Err(failure) => Err(failure),
         };
-        match deployment::complete(source, event, deepen).await {
-            Err(failure) if is_away(&failure) => Ok(()),
-            result => result,
+        match asked {
+            Err(failure) if is_away(&failure) => {
+                // Known to be away: nothing waits for it a second time.
+                self.source = Err(failure);
+                Ok(())
+            }
+            asked => asked,
         }
     }
 
@@ -136,14 +140,27 @@ impl<'a> Emitter<'a> {
             Err(failure) if is_away(&failure) && on_error == OnError::Fail => {
                 Err(Failure::new(Exit::Unreachable, failure.to_string()).with_hint(failure.hint()))
             }
-            Err(failure) if is_away(&failure) => {
-                Ok(match self.spool.as_ref().map(|spool| spool.push(&bytes)) {
-                    Some(Ok(())) => Delivered::Spooled(failure),
-                    Some(Err(full)) => Delivered::Lost(full.while_(failure)),
-                    None => Delivered::Lost(failure),
-                })
-            }
+            Err(failure) if is_away(&failure) => Ok(self.keep(&bytes, failure)),
             other => other,
+        }
+    }
+
+    /// Lets an event wait on this machine, if it is one that a ledger would take.
+    fn keep(&self, event: &[u8], away: Failure) -> Delivered {
+        if let Err(refusal) = waybill_proto::parse::parse(event) {
+            return Delivered::Refused(Box::new(Refusal {
+                code: refusal.code.as_str().to_owned(),
+                field: refusal.field,
+                value: refusal.value,
+                rule: refusal.rule,
+                hint: refusal.hint,
+                recorded: None,
+            }));
+        }
+        match self.spool.as_ref().map(|spool| spool.push(event)) {
+            Some(Ok(())) => Delivered::Spooled(away),
+            Some(Err(full)) => Delivered::Lost(full.while_(away)),
+            None => Delivered::Lost(away),
         }
     }
 
@@ -296,4 +313,88 @@ pub(crate) fn warn(text: &str) {
     } else {
         format!("warning: {text}")
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{args::Cli, config::Settings, json, output::Color, source::Where};
+
+    /// Nobody listens there: the port is reserved and never given out.
+    const NOBODY: &str = "http://127.0.0.1:1";
+
+    fn context() -> Context {
+        let cli = <Cli as clap::Parser>::try_parse_from(["waybill", "--timeout", "2s", "version"])
+            .unwrap();
+        let out = output::Output::new(false, true, Color::Never, &|_| None);
+        Context {
+            global: cli.global,
+            settings: Settings::default(),
+            out,
+            now: crate::when::now(),
+        }
+    }
+
+    fn emitter<'a>(context: &'a Context, base: &Path) -> Emitter<'a> {
+        let place = Where::Server(NOBODY.to_owned());
+        let source = Source::server(NOBODY.to_owned(), context.timeout().unwrap());
+        Emitter {
+            context,
+            source,
+            spool: Some(Spool::of(base, &place)),
+        }
+    }
+
+    fn deployment() -> Event {
+        json::event(
+            r#"{"source":"//ci","id":"1","occurTime":"2026-11-03T14:02:00Z","deployment":{"finished":{"outcome":"OUTCOME_SUCCESS",
+                "deployment":{"deploymentId":"d","service":"checkout","environment":"prod"}}}}"#,
+        )
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_is_away_never_fails_an_emit_however_often() {
+        let (base, context) = (tempfile::tempdir().unwrap(), context());
+        for waiting in 1..=3 {
+            let mut emitter = emitter(&context, base.path());
+            let mut event = deployment();
+            event.id = waiting.to_string();
+            emitter.complete(&mut event, false).await.unwrap();
+            let delivered = emitter.send(&event, OnError::Warn).await.unwrap();
+            assert!(matches!(delivered, Delivered::Spooled(_)), "{delivered:?}");
+            assert_eq!(super::super::spool::count(base.path()), (waiting, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn where_it_is_to_fail_it_fails_and_nothing_waits() {
+        let (base, context) = (tempfile::tempdir().unwrap(), context());
+        let failure = emitter(&context, base.path())
+            .send(&deployment(), OnError::Fail)
+            .await
+            .unwrap_err();
+        assert_eq!(failure.exit(), Exit::Unreachable);
+        assert_eq!(super::super::spool::count(base.path()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_event_that_no_ledger_would_take_does_not_wait() {
+        let (base, context) = (tempfile::tempdir().unwrap(), context());
+        let event = Event {
+            id: String::new(),
+            ..deployment()
+        };
+        let delivered = emitter(&context, base.path())
+            .send(&event, OnError::Warn)
+            .await
+            .unwrap();
+        assert!(
+            matches!(&delivered, Delivered::Refused(refusal) if refusal.field == "id"),
+            "{delivered:?}"
+        );
+        assert_eq!(super::super::spool::count(base.path()), (0, 0));
+    }
 }
