@@ -82,6 +82,11 @@ impl Header {
         })
     }
 
+    /// Whether bytes that are no header once were one.
+    pub(super) fn began(bytes: &[u8; HEADER_BYTES]) -> bool {
+        bytes[..8] == MAGIC
+    }
+
     pub(super) fn contents(&self, footer: &Footer) -> Contents {
         Contents {
             ledger_id: self.ledger_id.clone(),

@@ -58,6 +58,13 @@ pub(super) fn open<'a>(input: &'a mut dyn Read, name: &'a Path) -> Result<Reader
                 name.display()
             ),
         },
+        None if Header::began(&bytes) => Fault::Damage(Damage {
+            file: name.to_owned(),
+            offset: 0,
+            first_position: 1,
+            last_position: None,
+            what: "the header is not what was written".to_owned(),
+        }),
         None => Fault::Foreign {
             what: format!("{} does not begin like an export", name.display()),
         },
