@@ -95,7 +95,7 @@ fn happened(context: &Context, kind: &EmitKind, origin: &Origin) -> Result<Happe
 }
 
 fn deploy(context: &Context, args: &DeployArgs, origin: &Origin) -> Result<Happened, Failure> {
-    let info = deployment::info(&args.deployment, origin, context)?;
+    let info = deployment::info(&args.deployment, &args.stamp, origin, context)?;
     let span = payload::span(args.elapsed.as_deref())?;
     let ending = deployment::Ending {
         outcome: payload::outcome(args.outcome),

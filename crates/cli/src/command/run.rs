@@ -73,7 +73,7 @@ impl<'a> Record<'a> {
     fn new(context: &'a Context, args: &'a RunDeployArgs) -> Result<Self, Failure> {
         let origin = Origin::detect(&args.stamp);
         let execution = identity::random_hex()?;
-        let mut info = deployment::info(&args.deployment, &origin, context)?;
+        let mut info = deployment::info(&args.deployment, &args.stamp, &origin, context)?;
         if args.deployment.deployment.is_none() {
             info.deployment_id = format!("{}.{execution}", info.deployment_id);
         }

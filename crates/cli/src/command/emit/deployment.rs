@@ -7,7 +7,7 @@ use waybill_proto::pb::{
 };
 
 use crate::{
-    args::{Deployment, Operation, Step, Strategy},
+    args::{Deployment, Operation, Stamp, Step, Strategy},
     context::Context,
     exit::{Exit, Failure},
     git, output,
@@ -26,6 +26,7 @@ const LOOKED_AT: i32 = 1_000;
 /// What is known of a deployment before the ledger is asked.
 pub(crate) fn info(
     args: &Deployment,
+    stamp: &Stamp,
     origin: &Origin,
     context: &Context,
 ) -> Result<DeploymentInfo, Failure> {
@@ -54,7 +55,7 @@ pub(crate) fn info(
         (None, None) => DeploymentOperation::Deploy,
     };
     Ok(DeploymentInfo {
-        deployment_id: origin.work_id(args.deployment.as_deref(), &environment)?,
+        deployment_id: origin.work_id(stamp, args.deployment.as_deref(), &environment)?,
         service,
         environment,
         operation: operation.into(),

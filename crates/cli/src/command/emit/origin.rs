@@ -99,20 +99,29 @@ impl Origin {
         }
     }
 
-    /// A name for a piece of work of this run: a build, a deployment to an environment.
-    pub(super) fn work_id(&self, given: Option<&str>, part: &str) -> Result<String, Failure> {
-        match (given, self.run_parts()) {
-            (Some(given), _) => Ok(given.to_owned()),
-            (None, Some([provider, run, attempt, job])) => {
-                let parts = [provider.as_str(), &run, &attempt, &job, part];
-                Ok(identity::name(if part.is_empty() {
-                    &parts[..4]
-                } else {
-                    &parts
-                }))
-            }
-            (None, None) => identity::random_hex(),
+    /// A name for a piece of work: as given, or made from the CI run, or from the event's own id, so that what is said
+    /// again is said the same.
+    pub(super) fn work_id(
+        &self,
+        stamp: &Stamp,
+        given: Option<&str>,
+        part: &str,
+    ) -> Result<String, Failure> {
+        if let Some(given) = given {
+            return Ok(given.to_owned());
         }
+        let Some([provider, run, attempt, job]) = self.run_parts() else {
+            return stamp
+                .id
+                .as_ref()
+                .map_or_else(identity::random_hex, |id| Ok(identity::name(&[id, part])));
+        };
+        let parts = [provider.as_str(), &run, &attempt, &job, part];
+        Ok(identity::name(if part.is_empty() {
+            &parts[..4]
+        } else {
+            &parts
+        }))
     }
 
     fn run_parts(&self) -> Option<[String; 4]> {
@@ -192,11 +201,21 @@ mod tests {
 
     #[test]
     fn one_job_may_deploy_to_two_environments() {
-        assert_ne!(
-            in_ci().work_id(None, "staging").unwrap(),
-            in_ci().work_id(None, "prod").unwrap()
-        );
-        assert_eq!(in_ci().work_id(Some("d-1"), "prod").unwrap(), "d-1");
+        let id = |given, part| in_ci().work_id(&Stamp::default(), given, part).unwrap();
+        assert_eq!(id(None, "prod"), "github-actions.17.2.deploy.prod");
+        assert_ne!(id(None, "staging"), id(None, "prod"));
+        assert_eq!(id(Some("d-1"), "prod"), "d-1");
+    }
+
+    #[test]
+    fn what_is_said_again_under_one_id_is_the_same_work() {
+        let stamp = Stamp {
+            id: Some("release-7".to_owned()),
+            ..Stamp::default()
+        };
+        let id = |stamp: &Stamp| Origin::default().work_id(stamp, None, "prod").unwrap();
+        assert_eq!(id(&stamp), "release-7.prod");
+        assert_ne!(id(&Stamp::default()), id(&Stamp::default()));
     }
 
     #[test]

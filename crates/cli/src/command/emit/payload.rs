@@ -213,7 +213,7 @@ fn verdict(verdict: Option<Verdict>) -> pb::ReviewVerdict {
 
 pub(super) fn build(args: &BuildArgs, origin: &Origin) -> Result<Happened, Failure> {
     use pb::build_event::Event as E;
-    let build_id = origin.work_id(args.build.as_deref(), "")?;
+    let build_id = origin.work_id(&args.stamp, args.build.as_deref(), "")?;
     let subject = args.build.clone().unwrap_or_default();
     let run = origin.run.clone();
     let source_revisions: Vec<_> = origin.head().into_iter().collect();
