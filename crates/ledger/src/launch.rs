@@ -1,7 +1,11 @@
 //! From what start-up found to a running ledger.
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, RwLock, atomic::AtomicBool, atomic::AtomicU64, mpsc},
+    sync::{
+        Arc, Condvar, Mutex, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
     thread::{self, JoinHandle},
 };
 
@@ -54,6 +58,9 @@ impl Ledger {
         let writer = match journal {
             None => None,
             Some(journal) => {
+                shared
+                    .journal_bytes
+                    .store(journal.bytes(), Ordering::Relaxed);
                 let mut writer = Writer {
                     shared: shared.clone(),
                     journal,
