@@ -14,18 +14,20 @@ use waybill_core::{Identity, Recorded, Time, event::RecordKind};
 pub(crate) mod amendments;
 mod checkpoint;
 pub(crate) mod claims;
+pub(crate) mod column;
 pub(crate) mod families;
 pub(crate) mod graph;
+pub(crate) mod index;
 mod intake;
 pub(crate) mod lanes;
 mod pack;
 mod prefix;
 pub(crate) mod subjects;
 pub(crate) mod text;
-pub(crate) mod tight;
 mod timeline;
 
-use claims::{Claims, Cut, Family, Slot};
+use claims::{Claims, Cut, Family, Signature, Slot};
+use column::Column;
 use families::{
     ArtifactRow, BuildRow, ChangeRow, CommitMarks, DeploymentRow, FlagRow, GapRow, IncidentRow,
     LinkRow, RankRow, ReleaseRow,
@@ -52,16 +54,16 @@ pub struct Facts {
     pub(crate) subjects: Subjects,
     pub(crate) lanes: Lanes,
     pub(crate) texts: Texts,
-    pub(crate) changes: Vec<ChangeRow>,
-    pub(crate) builds: Vec<BuildRow>,
-    pub(crate) artifacts: Vec<ArtifactRow>,
-    pub(crate) releases: Vec<ReleaseRow>,
-    pub(crate) deployments: Vec<DeploymentRow>,
-    pub(crate) flags: Vec<FlagRow>,
-    pub(crate) incidents: Vec<IncidentRow>,
-    pub(crate) links: Vec<LinkRow>,
-    pub(crate) gaps: Vec<GapRow>,
-    pub(crate) ranks: Vec<RankRow>,
+    pub(crate) changes: Column<ChangeRow>,
+    pub(crate) builds: Column<BuildRow>,
+    pub(crate) artifacts: Column<ArtifactRow>,
+    pub(crate) releases: Column<ReleaseRow>,
+    pub(crate) deployments: Column<DeploymentRow>,
+    pub(crate) flags: Column<FlagRow>,
+    pub(crate) incidents: Column<IncidentRow>,
+    pub(crate) links: Column<LinkRow>,
+    pub(crate) gaps: Column<GapRow>,
+    pub(crate) ranks: Column<RankRow>,
     /// Only commits that revert, fix or pick have one.
     pub(crate) marks: BTreeMap<Slot, CommitMarks>,
     timeline: Timeline,
@@ -113,41 +115,36 @@ impl Facts {
     pub(crate) fn apply_from(&mut self, recorded: &Recorded, origin: u64) {
         self.timeline.push(recorded.position, recorded.record_time);
         let event = &recorded.event;
-        if self.claims.contains(&self.symbols, &event.identity) {
+        let signature = Signature::intern(&mut self.symbols, &event.identity);
+        let states = matches!(event.record_kind, RecordKind::Assertion);
+        if states && !intake::is_read(&event.payload) {
+            let position = recorded.position;
+            self.claims.pass(&signature, &event.identity, position);
+            return;
+        }
+        if self.claims.has_slot(&signature) {
             return;
         }
         let slot = self.claims.len();
-        let states = matches!(event.record_kind, RecordKind::Assertion);
-        let Some(said) = self.take(&event.payload, event.occur_time, slot) else {
-            if states {
-                self.claims.pass(&event.identity, recorded.position);
-                return;
-            }
-            self.settle(recorded, origin, (Family::Other, 0));
-            return;
-        };
-        self.settle(recorded, origin, said);
-    }
-
-    fn settle(&mut self, recorded: &Recorded, origin: u64, said: (Family, u32)) {
+        let said = self.take(&event.payload, event.occur_time, slot);
         let origin = self.relabelled.then_some(origin);
-        let slot = self.claims.add(&mut self.symbols, recorded, origin, said);
+        let symbols = &self.symbols;
+        let slot = self.claims.add(symbols, &signature, recorded, origin, said);
         self.refresh_ranks(slot, said.0);
     }
 
     /// Who declares ranks may itself be corrected or taken out, so ranks are read again when that can have happened.
     fn refresh_ranks(&mut self, slot: Slot, family: Family) {
-        let row = self.claims.row(slot);
-        let lone = row.stance == claims::Stance::States && row.contest == tight::NONE;
-        if self.ranks.is_empty() || (lone && family != Family::SourceRank) {
+        let concerned = family == Family::SourceRank || self.claims.is_special(slot);
+        if self.ranks.is_empty() || !concerned {
             return;
         }
         let cut = Cut(slot + 1);
         let mut declared: BTreeMap<Symbol, Option<RankRow>> = BTreeMap::new();
-        for row in &self.ranks {
+        for row in self.ranks.iter() {
             let best = declared.entry(row.source).or_default();
             let better = best.is_none_or(|best| self.declared_later(row.slot, best.slot, cut));
-            let declares = self.claims.is_of_ranks(self.claims.row(row.slot));
+            let declares = self.claims.is_of_ranks(row.slot);
             if declares && better && self.claims.holds(row.slot, cut) {
                 *best = Some(*row);
             }

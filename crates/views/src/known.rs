@@ -24,7 +24,7 @@ mod range;
 
 pub(crate) use change_set::{ChangeSets, SetUnknown};
 pub(crate) use deployments::{Head, Run, Told, counted_operation};
-pub(crate) use range::{Heads, Range};
+pub(crate) use range::{Heads, Range, Space};
 
 /// The most events that a problem names.
 const PROBLEM_EVENTS_MAX: usize = 5;

@@ -148,9 +148,8 @@ impl<'a> Gathering<'a> {
     fn squashed(&self, node: u32) -> Vec<&'a CommitRow> {
         let known = self.known;
         let facts = known.facts;
-        if facts.graph.at(node).mentions == crate::facts::tight::NONE
-            && !facts.subjects.has_shorts()
-        {
+        let mut mentions = facts.subjects.mentions_from(facts.graph.at(node).mentions);
+        if !mentions.any(|mention| mention.role == Role::Merge) && !facts.subjects.has_shorts() {
             return Vec::new();
         }
         let mut found = Vec::new();
@@ -203,8 +202,11 @@ impl<'a> Gathering<'a> {
 
     /// When work on a commit began, in nanoseconds.
     pub(super) fn begun(&self, row: &CommitRow) -> Option<i64> {
-        let times = [row.author, row.commit, self.known.occur(row.slot)];
-        times.into_iter().find(|time| *time != UNTIMED)
+        let occur = self.known.occur(row.slot);
+        let (author, commit) = self.known.facts.graph.times(row, occur);
+        [author, commit, occur]
+            .into_iter()
+            .find(|time| *time != UNTIMED)
     }
 
     fn leave_out_commit(&mut self, run: &Run, row: &CommitRow, reason: &'static str) {
@@ -237,8 +239,8 @@ impl<'a> Gathering<'a> {
     /// Finishes of the window that are not the first success of a deployment.
     fn left_out(&mut self, lane: u32) {
         let rows = self.known.facts.lanes.at(lane);
-        let first = (self.window.start, Box::from(""), 0);
-        let end = (self.window.end.max(self.window.start), Box::from(""), 0);
+        let first = (self.window.start, 0, 0);
+        let end = (self.window.end.max(self.window.start), 0, 0);
         let ended = rows.finished.range(first..end).map(|key| key.2);
         let mut failed: NodeMap<()> = NodeMap::default();
         for slot in ended.chain(rows.untimed.iter().copied()) {
@@ -297,8 +299,8 @@ impl<'a> Gathering<'a> {
         if !self.explain {
             return;
         }
-        let first = (self.window.start, Box::from(""), 0);
-        let end = (self.window.end.max(self.window.start), Box::from(""), 0);
+        let first = (self.window.start, 0, 0);
+        let end = (self.window.end.max(self.window.start), 0, 0);
         let begun = self.known.facts.lanes.at(lane).begun.range(first..end);
         let over = |moved: DeploymentMove| match moved {
             DeploymentMove::Finished(_) | DeploymentMove::Superseded => true,

@@ -2,7 +2,7 @@
 use super::{Counted, gather::Gathering};
 use crate::{
     facts::{claims::Family, text::Symbol},
-    known::time_of,
+    known::{Space, time_of},
 };
 
 /// Finds them for every repository that runs in the lane, from the changes that were merged in the window.
@@ -59,7 +59,7 @@ fn count(gathering: &mut Gathering<'_>, repository: Symbol, merged: &[u32]) {
             Some("no deployed commit is recorded, so pending commits are not known");
         return;
     };
-    let range = known.range(&open, &[], ever);
+    let range = known.range(&mut Space::default(), &open, &[], ever);
     if !range.complete {
         gathering.out.pending_unknown = Some(
             "a commit behind a merged change is not recorded, so pending commits are not known",

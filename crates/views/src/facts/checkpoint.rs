@@ -4,12 +4,11 @@
 //! another version, a short, long or damaged one is refused, and the facts are folded anew: nothing is ever migrated.
 use std::collections::BTreeMap;
 
-use hashbrown::HashTable;
-
 use super::{
     Facts,
     amendments::Amendments,
     claims::Claims,
+    column::Column,
     graph::Graph,
     lanes::Lanes,
     pack::Pack,
@@ -97,13 +96,13 @@ impl Facts {
         let names = Texts {
             bytes: Vec::unpack(bytes)?,
         };
-        let symbols = Symbols::from_parts(names, Vec::unpack(bytes)?);
+        let symbols = Symbols::from_parts(names, Column::unpack(bytes)?);
         let claims = unpack_claims(bytes)?;
         let graph = unpack_graph(bytes)?;
         let mut subjects = Subjects::default();
-        subjects.rows = Vec::unpack(bytes)?;
-        subjects.shorts = Vec::unpack(bytes)?;
-        subjects.mentions = Vec::unpack(bytes)?;
+        subjects.rows = Column::unpack(bytes)?;
+        subjects.shorts = Column::unpack(bytes)?;
+        subjects.mentions = Column::unpack(bytes)?;
         subjects.lists = Vec::unpack(bytes)?;
         subjects.reindex();
         let mut lanes = Lanes::default();
@@ -121,16 +120,16 @@ impl Facts {
             texts: Texts {
                 bytes: Vec::unpack(bytes)?,
             },
-            changes: Vec::unpack(bytes)?,
-            builds: Vec::unpack(bytes)?,
-            artifacts: Vec::unpack(bytes)?,
-            releases: Vec::unpack(bytes)?,
-            deployments: Vec::unpack(bytes)?,
-            flags: Vec::unpack(bytes)?,
-            incidents: Vec::unpack(bytes)?,
-            links: Vec::unpack(bytes)?,
-            gaps: Vec::unpack(bytes)?,
-            ranks: Vec::unpack(bytes)?,
+            changes: Column::unpack(bytes)?,
+            builds: Column::unpack(bytes)?,
+            artifacts: Column::unpack(bytes)?,
+            releases: Column::unpack(bytes)?,
+            deployments: Column::unpack(bytes)?,
+            flags: Column::unpack(bytes)?,
+            incidents: Column::unpack(bytes)?,
+            links: Column::unpack(bytes)?,
+            gaps: Column::unpack(bytes)?,
+            ranks: Column::unpack(bytes)?,
             marks: BTreeMap::unpack(bytes)?,
             timeline: unpack_timeline(bytes)?,
             relabelled: bool::unpack(bytes)?,
@@ -144,6 +143,8 @@ fn pack_claims(claims: &Claims, out: &mut Vec<u8>) {
     claims.origins.pack(out);
     claims.ids.bytes.pack(out);
     claims.contests.pack(out);
+    claims.contest_of.pack(out);
+    claims.revisions.pack(out);
     claims.ranks.pack(out);
     let mut unread: Vec<u64> = claims.unread.iter().copied().collect();
     unread.sort_unstable();
@@ -160,16 +161,17 @@ fn pack_claims(claims: &Claims, out: &mut Vec<u8>) {
 
 fn unpack_claims(bytes: &mut &[u8]) -> Option<Claims> {
     let mut claims = Claims::default();
-    claims.rows = Vec::unpack(bytes)?;
-    claims.positions = Vec::unpack(bytes)?;
-    claims.origins = Vec::unpack(bytes)?;
+    claims.rows = Column::unpack(bytes)?;
+    claims.positions = Column::unpack(bytes)?;
+    claims.origins = Column::unpack(bytes)?;
     claims.ids.bytes = Vec::unpack(bytes)?;
     claims.contests = Vec::unpack(bytes)?;
+    claims.contest_of = BTreeMap::unpack(bytes)?;
+    claims.revisions = BTreeMap::unpack(bytes)?;
     claims.ranks = BTreeMap::unpack(bytes)?;
     let unread: Vec<u64> = Vec::unpack(bytes)?;
-    claims.unread = HashTable::with_capacity(unread.len());
     for mark in unread {
-        claims.unread.insert_unique(mark, mark, |mark| *mark);
+        claims.unread.insert(mark, mark, |mark| *mark);
     }
     claims.amendments = unpack_amendments(bytes)?;
     claims.reindex();
@@ -193,6 +195,7 @@ fn pack_graph(graph: &Graph, out: &mut Vec<u8>) {
     graph.nodes.pack(out);
     graph.tails.pack(out);
     graph.commits.pack(out);
+    graph.odd_times.pack(out);
     graph.parents.pack(out);
     graph.children.pack(out);
     graph.subjects.bytes.pack(out);
@@ -203,11 +206,12 @@ fn pack_graph(graph: &Graph, out: &mut Vec<u8>) {
 
 fn unpack_graph(bytes: &mut &[u8]) -> Option<Graph> {
     let mut graph = Graph::default();
-    graph.nodes = Vec::unpack(bytes)?;
+    graph.nodes = Column::unpack(bytes)?;
     graph.tails = BTreeMap::unpack(bytes)?;
-    graph.commits = Vec::unpack(bytes)?;
+    graph.commits = Column::unpack(bytes)?;
+    graph.odd_times = BTreeMap::unpack(bytes)?;
     graph.parents = Vec::unpack(bytes)?;
-    graph.children = Vec::unpack(bytes)?;
+    graph.children = Column::unpack(bytes)?;
     graph.subjects.bytes = Vec::unpack(bytes)?;
     graph.top = i64::unpack(bytes)?;
     graph.bottom = i64::unpack(bytes)?;

@@ -6,7 +6,6 @@
 //! of them won. So a question about the past looks where a question about now looks.
 use std::{cmp::Ordering, collections::BTreeMap};
 
-use hashbrown::HashTable;
 use waybill_core::{
     Identity, Recorded, Time,
     event::{Basis, RecordKind},
@@ -14,8 +13,9 @@ use waybill_core::{
 
 use super::{
     amendments::Amendments,
+    column::{Column, NONE, index_of},
+    index::RowIndex,
     text::{Symbol, Symbols, Text, Texts, hash_of, pack_hex},
-    tight::{NONE, index_of, push_tight},
 };
 
 /// The place of an event among those that a view reads, in order of arrival.
@@ -24,6 +24,9 @@ pub(crate) type Slot = u32;
 /// What was known: every slot below this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cut(pub(crate) u32);
+
+/// Of a natural key so much is kept: chance does not make two of them equal, and nobody can aim at another's.
+const KEY_BYTES: usize = 12;
 
 /// Stands for an occur time that nobody knows.
 pub(crate) const UNTIMED: i64 = i64::MIN;
@@ -54,18 +57,17 @@ pub(crate) enum Stance {
     TakesOut,
 }
 
-/// What is kept of every envelope.
+/// What is kept of every envelope. Packed: a word less is forty megabytes less.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub(crate) struct Row {
     pub(super) id: Text,
     pub(crate) occur: i64,
-    pub(super) key: [u8; 16],
+    /// The first bytes of the natural key.
+    pub(super) key: [u8; KEY_BYTES],
     pub(super) source: Symbol,
-    pub(super) revision: u32,
     /// Row of the family's table.
     pub(crate) content: u32,
-    /// Index into `contests`, or [`NONE`].
-    pub(crate) contest: u32,
     pub(super) basis: u8,
     pub(super) stance: Stance,
     pub(crate) family: Family,
@@ -85,58 +87,102 @@ pub(crate) struct Contest {
 /// All claims, and who wins.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
-    pub(super) rows: Vec<Row>,
-    pub(super) positions: Vec<u64>,
+    pub(super) rows: Column<Row>,
+    pub(super) positions: Column<u64>,
     /// Places in the ledger, where the fold's own positions differ from them (assumed knowledge).
-    pub(super) origins: Vec<u64>,
+    pub(super) origins: Column<u64>,
     pub(super) ids: Texts,
     pub(super) contests: Vec<Contest>,
     pub(crate) amendments: Amendments,
     /// Ranks of sources, each with the slot from which it holds.
     pub(super) ranks: BTreeMap<Symbol, Vec<(u32, u32)>>,
     /// Fingerprints of events that no view reads: all that is needed to know that an amendment's target is there.
-    pub(super) unread: HashTable<u64>,
-    /// A bit for each slot that is in a contest: the common case is answered from a table that fits the cache.
-    contested: Vec<u64>,
-    by_identity: HashTable<Slot>,
-    by_key: HashTable<Slot>,
+    pub(super) unread: RowIndex<u64>,
+    /// Revisions other than zero.
+    pub(super) revisions: BTreeMap<Slot, u32>,
+    /// Which contest an event is in; most are in none.
+    pub(super) contest_of: BTreeMap<Slot, u32>,
+    /// A bit for each slot that amends or is in a contest: the common case is answered from a table that fits the cache.
+    special: Vec<u64>,
+    by_identity: RowIndex<Slot>,
+    by_key: RowIndex<Slot>,
+}
+
+/// An identity, ready to be looked up.
+#[derive(Debug)]
+pub(crate) struct Signature {
+    source: Symbol,
+    packed: Vec<u8>,
+    hash: u64,
+}
+
+impl Signature {
+    pub(crate) fn intern(symbols: &mut Symbols, identity: &Identity) -> Self {
+        Self::new(symbols.intern(&identity.source), &identity.id)
+    }
+
+    /// None where nothing came from this source yet.
+    fn find(symbols: &Symbols, identity: &Identity) -> Option<Self> {
+        Some(Self::new(symbols.find(&identity.source)?, &identity.id))
+    }
+
+    fn new(source: Symbol, id: &str) -> Self {
+        let mut packed = Vec::with_capacity(id.len());
+        pack_hex(id, &mut packed);
+        Self {
+            source,
+            hash: hash_of(&(source, packed.as_slice())),
+            packed,
+        }
+    }
 }
 
 impl Claims {
     /// Whether an event of this identity was folded already.
-    pub(crate) fn contains(&self, symbols: &Symbols, identity: &Identity) -> bool {
-        let mark = hash_of(identity);
-        self.slot_of(symbols, identity).is_some()
-            || self.unread.find(mark, |other| *other == mark).is_some()
+    fn contains(&self, symbols: &Symbols, identity: &Identity) -> bool {
+        let signature = Signature::find(symbols, identity);
+        signature
+            .is_some_and(|signature| self.has_slot(&signature) || self.is_unread(signature.hash))
+    }
+
+    /// Whether a view reads the event of this identity. The ledger keeps one content for each identity, so an event
+    /// that is read is never also one that is not.
+    pub(crate) fn has_slot(&self, signature: &Signature) -> bool {
+        self.slot_signed(signature).is_some()
+    }
+
+    fn is_unread(&self, mark: u64) -> bool {
+        self.unread.find(mark, |other| *other == mark).is_some()
     }
 
     /// Notes an event that no view reads.
-    pub(crate) fn pass(&mut self, identity: &Identity, position: u64) {
-        let mark = hash_of(identity);
-        self.unread.insert_unique(mark, mark, |mark| *mark);
+    pub(crate) fn pass(&mut self, signature: &Signature, identity: &Identity, position: u64) {
+        let mark = signature.hash;
+        if !self.is_unread(mark) {
+            self.unread.insert(mark, mark, |mark| *mark);
+        }
         self.amendments.arrived(identity, position);
     }
 
     /// Takes in an event that a view reads, and settles who wins. `origin` is its place in the ledger.
     pub(crate) fn add(
         &mut self,
-        symbols: &mut Symbols,
+        symbols: &Symbols,
+        signature: &Signature,
         recorded: &Recorded,
         origin: Option<u64>,
         (family, content): (Family, u32),
     ) -> Slot {
         let event = &recorded.event;
         let slot = index_of(self.rows.len());
-        let mut key = [0; 16];
-        key.copy_from_slice(&event.natural_key[..16]);
+        let mut key = [0; KEY_BYTES];
+        key.copy_from_slice(&event.natural_key[..KEY_BYTES]);
         let row = Row {
-            id: self.ids.push(&event.identity.id),
+            id: self.ids.push_packed(&signature.packed),
             occur: event.occur_time.map_or(UNTIMED, Time::nanos),
             key,
-            source: symbols.intern(&event.identity.source),
-            revision: event.revision,
+            source: signature.source,
             content,
-            contest: NONE,
             basis: match event.basis {
                 Basis::Delivery => 0,
                 Basis::Derived => 1,
@@ -150,10 +196,16 @@ impl Claims {
             },
             family,
         };
-        push_tight(&mut self.rows, row);
-        push_tight(&mut self.positions, recorded.position);
+        self.rows.push(row);
+        self.positions.push(recorded.position);
+        if event.revision != 0 {
+            self.revisions.insert(slot, event.revision);
+        }
+        if row.stance != Stance::States {
+            self.mark_special(slot);
+        }
         if let Some(origin) = origin {
-            push_tight(&mut self.origins, origin);
+            self.origins.push(origin);
         }
         self.index_identity(slot);
         self.amendments.arrived(&event.identity, recorded.position);
@@ -166,21 +218,20 @@ impl Claims {
         if slot >= cut.0 {
             return false;
         }
-        if !self.is_contested(slot) {
-            return self.rows[slot as usize].stance == Stance::States;
+        if !self.is_special(slot) {
+            return true;
         }
-        let contest = self.rows[slot as usize].contest;
-        contest != NONE && self.contests[contest as usize].winner(cut) == slot
+        let contest = self.contest(slot);
+        contest.is_some_and(|contest| contest.winner(cut) == slot)
     }
 
     /// The standing events of the same fact, the winner first.
     pub(crate) fn witnesses(&self, symbols: &Symbols, slot: Slot, cut: Cut) -> Vec<Slot> {
-        let contest = self.rows[slot as usize].contest;
-        if contest == NONE {
+        let Some(contest) = self.contest(slot) else {
             return vec![slot];
-        }
-        let members = &self.contests[contest as usize].members;
-        let mut standing: Vec<Slot> = members
+        };
+        let mut standing: Vec<Slot> = contest
+            .members
             .iter()
             .filter(|(member, joined)| *joined < cut.0 && self.amendments.stood(*member, cut))
             .map(|(member, _)| *member)
@@ -192,12 +243,12 @@ impl Claims {
     /// The greater of two events wins: revision, basis, rank of the source, then source and id bytewise (LEDGER E7).
     pub(crate) fn compare(&self, symbols: &Symbols, a: Slot, b: Slot, cut: Cut) -> Ordering {
         let (x, y) = (&self.rows[a as usize], &self.rows[b as usize]);
-        let rank = |row: &Row| match self.is_of_ranks(row) {
+        let rank = |slot: Slot, row: &Row| match self.is_of_ranks(slot) {
             true => 0,
             false => self.rank(row.source, cut),
         };
-        (x.revision, x.basis, rank(x))
-            .cmp(&(y.revision, y.basis, rank(y)))
+        (self.revision(a), x.basis, rank(a, x))
+            .cmp(&(self.revision(b), y.basis, rank(b, y)))
             .then_with(|| match x.source == y.source {
                 true => Ordering::Equal,
                 false => symbols.text(x.source).cmp(&symbols.text(y.source)),
@@ -226,15 +277,15 @@ impl Claims {
 
     /// The slot of an event, where a view reads it.
     pub(crate) fn slot_of(&self, symbols: &Symbols, identity: &Identity) -> Option<Slot> {
-        let source = symbols.find(&identity.source)?;
-        let mut packed = Vec::with_capacity(identity.id.len());
-        pack_hex(&identity.id, &mut packed);
+        self.slot_signed(&Signature::find(symbols, identity)?)
+    }
+
+    fn slot_signed(&self, signature: &Signature) -> Option<Slot> {
         let same = |slot: &Slot| {
             let row = &self.rows[*slot as usize];
-            row.source == source && self.ids.packed(row.id) == packed
+            row.source == signature.source && self.ids.packed(row.id) == signature.packed
         };
-        let hash = hash_of(&(source, packed.as_slice()));
-        self.by_identity.find(hash, same).copied()
+        self.by_identity.find(signature.hash, same)
     }
 
     pub(crate) fn row(&self, slot: Slot) -> &Row {
@@ -274,8 +325,8 @@ impl Claims {
             if row.stance == Stance::States && self.first_of_key(row.key).is_none() {
                 self.index_key(slot);
             }
-            if row.contest != NONE {
-                self.mark_contested(slot);
+            if row.stance != Stance::States || self.is_member(slot) {
+                self.mark_special(slot);
             }
         }
     }
@@ -319,7 +370,7 @@ impl Claims {
                 self.join(symbols, slot, named, slot);
                 self.attach_waiting(symbols, slot);
             }
-            Stance::Corrects if row.contest != NONE && self.is_member(named) => {
+            Stance::Corrects if self.is_member(named) => {
                 self.join(symbols, slot, named, slot);
                 self.attach_waiting(symbols, slot);
             }
@@ -460,8 +511,7 @@ impl Claims {
     /// Makes `slot` an event of the fact that `first` belongs to.
     fn join(&mut self, symbols: &Symbols, slot: Slot, first: Slot, stamp: Slot) {
         let contest = self.contest_of(first);
-        self.rows[slot as usize].contest = contest;
-        self.mark_contested(slot);
+        self.enter(slot, contest);
         let entry = &mut self.contests[contest as usize];
         entry.members.push((slot, stamp));
         let current = entry.winner(Cut(stamp + 1));
@@ -490,9 +540,8 @@ impl Claims {
 
     /// The contest that an event is in; a lone event becomes one in which it won from its own slot on.
     fn contest_of(&mut self, slot: Slot) -> u32 {
-        let contest = self.rows[slot as usize].contest;
-        if contest != NONE {
-            return contest;
+        if let Some(contest) = self.contest_of.get(&slot) {
+            return *contest;
         }
         let contest = index_of(self.contests.len());
         self.contests.push(Contest {
@@ -500,21 +549,20 @@ impl Claims {
             of_ranks: self.rows[slot as usize].family == Family::SourceRank,
             winners: vec![(slot, slot)],
         });
-        self.rows[slot as usize].contest = contest;
-        self.mark_contested(slot);
+        self.enter(slot, contest);
         contest
     }
 
     /// Whether a row's fact is the rank of a source: what a correction says in its place does not matter.
-    pub(crate) fn is_of_ranks(&self, row: &Row) -> bool {
-        match self.contests.get(row.contest as usize) {
+    pub(crate) fn is_of_ranks(&self, slot: Slot) -> bool {
+        match self.contest(slot) {
             Some(contest) => contest.of_ranks,
-            None => row.family == Family::SourceRank,
+            None => self.rows[slot as usize].family == Family::SourceRank,
         }
     }
 
     fn is_member(&self, slot: Slot) -> bool {
-        self.rows[slot as usize].contest != NONE
+        self.contest_of.contains_key(&slot)
     }
 
     fn rank(&self, source: Symbol, cut: Cut) -> u32 {
@@ -525,15 +573,15 @@ impl Claims {
         known.checked_sub(1).map_or(0, |last| ranks[last].1)
     }
 
-    fn first_of_key(&self, key: [u8; 16]) -> Option<Slot> {
+    fn first_of_key(&self, key: [u8; KEY_BYTES]) -> Option<Slot> {
         let same = |slot: &Slot| self.rows[*slot as usize].key == key;
-        self.by_key.find(hash_of_key(key), same).copied()
+        self.by_key.find(hash_of_key(key), same)
     }
 
     fn index_key(&mut self, slot: Slot) {
         let rows = &self.rows;
         let hash = |slot: &Slot| hash_of_key(rows[*slot as usize].key);
-        self.by_key.insert_unique(hash(&slot), slot, hash);
+        self.by_key.insert(hash(&slot), slot, hash);
     }
 
     fn index_identity(&mut self, slot: Slot) {
@@ -542,20 +590,35 @@ impl Claims {
             let row = &rows[*slot as usize];
             hash_of(&(row.source, ids.packed(row.id)))
         };
-        self.by_identity.insert_unique(hash(&slot), slot, hash);
+        self.by_identity.insert(hash(&slot), slot, hash);
     }
 
-    fn is_contested(&self, slot: Slot) -> bool {
-        let word = self.contested.get(slot as usize / 64);
+    fn revision(&self, slot: Slot) -> u32 {
+        self.revisions.get(&slot).copied().unwrap_or(0)
+    }
+
+    fn contest(&self, slot: Slot) -> Option<&Contest> {
+        let contest = self.contest_of.get(&slot)?;
+        self.contests.get(*contest as usize)
+    }
+
+    fn enter(&mut self, slot: Slot, contest: u32) {
+        self.contest_of.insert(slot, contest);
+        self.mark_special(slot);
+    }
+
+    /// Whether an event amends, or shares its fact with others.
+    pub(crate) fn is_special(&self, slot: Slot) -> bool {
+        let word = self.special.get(slot as usize / 64);
         word.is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
-    fn mark_contested(&mut self, slot: Slot) {
+    fn mark_special(&mut self, slot: Slot) {
         let word = slot as usize / 64;
-        if self.contested.len() <= word {
-            self.contested.resize(word + 1, 0);
+        if self.special.len() <= word {
+            self.special.resize(word + 1, 0);
         }
-        self.contested[word] |= 1 << (slot % 64);
+        self.special[word] |= 1 << (slot % 64);
     }
 }
 
@@ -578,7 +641,7 @@ impl Contest {
 }
 
 /// The key is a SHA-256 already.
-fn hash_of_key(key: [u8; 16]) -> u64 {
+fn hash_of_key(key: [u8; KEY_BYTES]) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&key[..8]);
     u64::from_le_bytes(first)

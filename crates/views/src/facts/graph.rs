@@ -4,14 +4,14 @@
 //! that was ever claimed, so that a walk down from a head may stop early; it follows arrival, and no answer shows it.
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use hashbrown::HashTable;
 use waybill_core::event::Commit;
 
 use super::{
     claims::{Slot, UNTIMED},
+    column::{Column, NONE, index_of, push_tight},
+    index::RowIndex,
     prefix::Prefixes,
     text::{Symbol, Text, Texts, digit, hash_of, hex},
-    tight::{NONE, index_of, push_tight},
 };
 
 /// A commit id: 20 or 32 bytes.
@@ -21,7 +21,9 @@ pub(crate) struct CommitId {
     length: u8,
 }
 
-#[derive(Clone, Debug)]
+/// Packed, as [`CommitRow`] is: a word less is twenty megabytes less.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub(crate) struct Node {
     pub(super) id: [u8; 20],
     pub(crate) repository: Symbol,
@@ -37,11 +39,12 @@ pub(crate) struct Node {
 
 /// What one event says of one commit.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub(crate) struct CommitRow {
     pub(crate) subject: Text,
-    /// Nanoseconds, or [`UNTIMED`].
-    pub(crate) author: i64,
-    pub(crate) commit: i64,
+    /// Seconds from the occur time, [`NO_TIME`], or [`ODD_TIME`].
+    pub(super) author: i32,
+    pub(super) commit: i32,
     pub(crate) node: u32,
     pub(crate) slot: Slot,
     /// Older row of the same node.
@@ -60,19 +63,21 @@ pub(crate) struct Child {
 /// All commits of all repositories.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Column<Node>,
     /// The last twelve bytes of 32-byte ids.
     pub(super) tails: BTreeMap<u32, [u8; 12]>,
-    pub(super) commits: Vec<CommitRow>,
+    pub(super) commits: Column<CommitRow>,
+    /// Author and commit times that are no whole number of seconds from the occur time, by row.
+    pub(super) odd_times: BTreeMap<u32, (i64, i64)>,
     pub(super) parents: Vec<u32>,
-    pub(super) children: Vec<Child>,
+    pub(super) children: Column<Child>,
     pub(super) subjects: Texts,
     /// Highest and lowest order in use.
     pub(super) top: i64,
     pub(super) bottom: i64,
     /// Repositories where commits claim to be their own ancestors; there no walk stops early.
     pub(super) cyclic: BTreeSet<Symbol>,
-    index: HashTable<u32>,
+    index: RowIndex,
     prefixes: Prefixes,
 }
 
@@ -124,14 +129,12 @@ impl Graph {
             let node = &self.nodes[*at as usize];
             node.repository == repository && node.id == head && self.tail(*at) == id.tail()
         };
-        self.index
-            .find(hash_of_node(repository, &head), same)
-            .copied()
+        self.index.find(hash_of_node(repository, &head), same)
     }
 
     pub(crate) fn id(&self, node: u32) -> CommitId {
         let mut bytes = [0; 32];
-        bytes[..20].copy_from_slice(&self.nodes[node as usize].id);
+        bytes[..20].copy_from_slice(&{ self.nodes[node as usize].id });
         let tail = self.tail(node);
         bytes[20..].copy_from_slice(&tail.unwrap_or_default());
         let length = if tail.is_some() { 32 } else { 20 };
@@ -151,6 +154,7 @@ impl Graph {
         &mut self,
         repository: Symbol,
         commit: &Commit,
+        occur: i64,
         slot: Slot,
     ) -> Option<u32> {
         let id = CommitId::parse(&commit.revision.id)?;
@@ -169,14 +173,16 @@ impl Graph {
             }
         };
         let row = index_of(self.commits.len());
+        let times = [commit.author_time, commit.commit_time]
+            .map(|time| time.map_or(UNTIMED, waybill_core::Time::nanos));
+        let [author, committed] = times.map(|time| distance(time, occur));
+        if author == ODD_TIME || committed == ODD_TIME {
+            self.odd_times.insert(row, (times[0], times[1]));
+        }
         let row_of = CommitRow {
             subject: self.subjects.push(&commit.subject_line),
-            author: commit
-                .author_time
-                .map_or(UNTIMED, waybill_core::Time::nanos),
-            commit: commit
-                .commit_time
-                .map_or(UNTIMED, waybill_core::Time::nanos),
+            author,
+            commit: committed,
             node,
             slot,
             next: self.nodes[node as usize].recorded,
@@ -184,7 +190,7 @@ impl Graph {
             parent_count: u16::try_from(parents.len()).unwrap_or(u16::MAX),
             boundary: commit.boundary,
         };
-        push_tight(&mut self.commits, row_of);
+        self.commits.push(row_of);
         self.nodes[node as usize].recorded = row;
         for at in parents {
             let parent = self.parents[at as usize];
@@ -193,10 +199,24 @@ impl Graph {
                 next: self.nodes[parent as usize].children,
             };
             self.nodes[parent as usize].children = index_of(self.children.len());
-            push_tight(&mut self.children, edge);
+            self.children.push(edge);
             self.keep_order(node, parent);
         }
         Some(row)
+    }
+
+    /// Author and commit time of a row, in nanoseconds or [`UNTIMED`]; `occur` is its event's.
+    pub(crate) fn times(&self, row: &CommitRow, occur: i64) -> (i64, i64) {
+        let (author, commit) = (row.author, row.commit);
+        if author != ODD_TIME && commit != ODD_TIME {
+            return (moment(author, occur), moment(commit, occur));
+        }
+        let at = self.nodes[row.node as usize].recorded;
+        let rows = std::iter::successors(Some(at), |at| Some(self.commits.get(*at as usize)?.next));
+        let mut rows = rows.take_while(|at| *at != NONE);
+        let at = rows.find(|at| self.commits[*at as usize].slot == row.slot);
+        let times = at.and_then(|at| self.odd_times.get(&at));
+        times.copied().unwrap_or((UNTIMED, UNTIMED))
     }
 
     /// The parents that a row claims.
@@ -232,15 +252,15 @@ impl Graph {
 
     /// Nodes whose id begins with `digits` (lowercase hex), in no particular order.
     pub(crate) fn beginning_with<'a>(&'a self, digits: &'a str) -> impl Iterator<Item = u32> + 'a {
-        let (mut first, mut last) = (0_u64, u64::MAX);
-        for (at, nibble) in digits.bytes().take(16).filter_map(digit).enumerate() {
-            let shift = 60 - 4 * at;
-            first |= u64::from(nibble) << shift;
-            last &= !(0xF << shift) | u64::from(nibble) << shift;
+        let (mut first, mut last) = (0_u32, u32::MAX);
+        for (at, nibble) in digits.bytes().take(8).filter_map(digit).enumerate() {
+            let shift = 28 - 4 * at;
+            first |= u32::from(nibble) << shift;
+            last &= !(0xF << shift) | u32::from(nibble) << shift;
         }
         self.prefixes
             .between(first, last)
-            .filter(move |node| digits.len() <= 16 || self.id(*node).text().starts_with(digits))
+            .filter(move |node| digits.len() <= 8 || self.id(*node).text().starts_with(digits))
     }
 
     /// Builds the indexes anew from the nodes, after a restore.
@@ -270,7 +290,7 @@ impl Graph {
             children: NONE,
             mentions: NONE,
         };
-        push_tight(&mut self.nodes, row);
+        self.nodes.push(row);
         self.index_node(node);
         node
     }
@@ -279,12 +299,11 @@ impl Graph {
         let nodes = &self.nodes;
         let hash = |at: &u32| {
             let node = &nodes[*at as usize];
-            hash_of_node(node.repository, &node.id)
+            hash_of_node(node.repository, &{ node.id })
         };
-        self.index.insert_unique(hash(&node), node, hash);
-        let mut first = [0; 8];
-        first.copy_from_slice(&nodes[node as usize].id[..8]);
-        self.prefixes.insert(u64::from_be_bytes(first), node);
+        self.index.insert(hash(&node), node, hash);
+        let [a, b, c, d, ..] = nodes[node as usize].id;
+        self.prefixes.insert(u32::from_be_bytes([a, b, c, d]), node);
     }
 
     /// Restores the order after `parent` became a parent of `child`.
@@ -339,6 +358,38 @@ impl Graph {
         let mut nodes: Vec<u32> = nodes.into_iter().collect();
         nodes.sort_unstable_by_key(|node| self.at(*node).order);
         nodes
+    }
+}
+
+/// No time is known.
+const NO_TIME: i32 = i32::MIN;
+/// The time stands in `odd_times`.
+const ODD_TIME: i32 = i32::MAX;
+const SECOND_NANOS: i64 = 1_000_000_000;
+
+fn distance(time: i64, occur: i64) -> i32 {
+    if time == UNTIMED {
+        return NO_TIME;
+    }
+    // Both lie between 1970 and 2200, or the occur time is not known.
+    let distance = match occur {
+        UNTIMED => return ODD_TIME,
+        occur => time - occur,
+    };
+    match (
+        distance % SECOND_NANOS,
+        i32::try_from(distance / SECOND_NANOS),
+    ) {
+        (0, Ok(NO_TIME)) => ODD_TIME,
+        (0, Ok(seconds)) => seconds,
+        _ => ODD_TIME,
+    }
+}
+
+fn moment(distance: i32, occur: i64) -> i64 {
+    match distance {
+        NO_TIME => UNTIMED,
+        seconds => occur + i64::from(seconds) * SECOND_NANOS,
     }
 }
 
@@ -426,7 +477,7 @@ mod tests {
             let mut graph = Graph::default();
             for at in 0..history.len() {
                 let picked = &history[at * step % history.len()];
-                graph.record(Symbol(0), picked, index_of(at));
+                graph.record(Symbol(0), picked, UNTIMED, index_of(at));
             }
             assert!(in_order(&graph), "step {step}");
             assert!(graph.cyclic.is_empty());
@@ -437,7 +488,7 @@ mod tests {
     fn a_cycle_is_noticed_and_ends_the_order() {
         let mut graph = Graph::default();
         for (at, (id, parent)) in [(1, 2), (2, 3), (3, 1)].into_iter().enumerate() {
-            graph.record(Symbol(0), &commit(id, &[parent]), index_of(at));
+            graph.record(Symbol(0), &commit(id, &[parent]), UNTIMED, index_of(at));
         }
         assert_eq!(graph.cyclic.len(), 1);
     }

@@ -10,30 +10,43 @@ use waybill_core::{
 use super::{
     Facts,
     claims::{Family, Slot, UNTIMED},
+    column::NONE,
     families::{
         ArtifactRow, BuildRow, ChangeMove, ChangeRow, CommitMarks, DeploymentMove, DeploymentRow,
         FlagRow, GapRow, IncidentMove, IncidentRow, LinkRow, RankRow, ReleaseRow,
     },
     graph::CommitId,
+    lanes::id_order,
     subjects::{List, RevisionRef, Role, SubjectKind, Target},
     text::Symbol,
-    tight::{NONE, index_of, push_tight},
 };
 
+/// Said by what no view reads, or cannot.
+const NOTHING: (Family, u32) = (Family::Other, 0);
+
+/// Whether any view reads such a payload. Names are not followed across renames yet.
+pub(super) fn is_read(payload: &Payload) -> bool {
+    !matches!(payload, Payload::Rename(_) | Payload::Other)
+}
+
 impl Facts {
-    /// Stores what a payload says; nothing when no view reads it.
+    /// Stores what a payload says, and how to find it again.
     pub(super) fn take(
         &mut self,
         payload: &Payload,
         occur_time: Option<Time>,
         slot: Slot,
-    ) -> Option<(Family, u32)> {
+    ) -> (Family, u32) {
         let occur = occur_time.map_or(UNTIMED, Time::nanos);
-        let said = match payload {
-            Payload::Commit(commit) => (Family::Commit, self.take_commit(commit, slot)?),
+        match payload {
+            Payload::Commit(commit) => self
+                .take_commit(commit, occur, slot)
+                .map_or(NOTHING, |row| (Family::Commit, row)),
             Payload::Change(change) => (Family::Change, self.take_change(change, occur, slot)),
             Payload::Build(build) => (Family::Build, self.take_build(build, slot)),
-            Payload::Artifact(artifact) => (Family::Artifact, self.take_artifact(artifact, slot)?),
+            Payload::Artifact(artifact) => self
+                .take_artifact(artifact, slot)
+                .map_or(NOTHING, |row| (Family::Artifact, row)),
             Payload::Release(release) => (Family::Release, self.take_release(release, slot)),
             Payload::Deployment(deployment) => {
                 let row = self.take_deployment(deployment, occur, slot);
@@ -44,15 +57,13 @@ impl Facts {
             Payload::Link(link) => (Family::Link, self.take_link(link, slot)),
             Payload::Gap(gap) => (Family::Gap, self.take_gap(gap, slot)),
             Payload::SourceRank(rank) => (Family::SourceRank, self.take_rank(rank, slot)),
-            // Names are not followed across renames yet.
-            Payload::Rename(_) | Payload::Other => return None,
-        };
-        Some(said)
+            Payload::Rename(_) | Payload::Other => NOTHING,
+        }
     }
 
-    fn take_commit(&mut self, commit: &Commit, slot: Slot) -> Option<u32> {
+    fn take_commit(&mut self, commit: &Commit, occur: i64, slot: Slot) -> Option<u32> {
         let repository = self.repository(&commit.revision.repository);
-        let row = self.graph.record(repository, commit, slot)?;
+        let row = self.graph.record(repository, commit, occur, slot)?;
         if commit.reverts.is_empty() && commit.fixes.is_empty() && commit.picked_from.is_empty() {
             return Some(row);
         }
@@ -111,7 +122,7 @@ impl Facts {
             method,
             truncated: change.commits_truncated,
         };
-        keep(&mut self.changes, row)
+        self.changes.keep(row)
     }
 
     fn take_build(&mut self, build: &Build, slot: Slot) -> u32 {
@@ -123,7 +134,7 @@ impl Facts {
             artifacts: self.artifacts_named(&build.artifacts, slot, Role::Makes),
             step: build.step,
         };
-        keep(&mut self.builds, row)
+        self.builds.keep(row)
     }
 
     fn take_artifact(&mut self, artifact: &Artifact, slot: Slot) -> Option<u32> {
@@ -147,7 +158,7 @@ impl Facts {
             build,
             step: artifact.step,
         };
-        Some(keep(&mut self.artifacts, row))
+        Some(self.artifacts.keep(row))
     }
 
     fn take_release(&mut self, release: &Release, slot: Slot) -> u32 {
@@ -170,7 +181,7 @@ impl Facts {
             changes: self.subjects.list(changes),
             step: release.step,
         };
-        keep(&mut self.releases, row)
+        self.releases.keep(row)
     }
 
     fn take_deployment(&mut self, deployment: &Deployment, occur: i64, slot: Slot) -> u32 {
@@ -180,7 +191,7 @@ impl Facts {
         let subject = self.subject(SubjectKind::Deployment, service, &deployment.deployment_id);
         self.subjects.mention_subject(subject, slot, Role::About);
         let moved = deployment_move(&deployment.step);
-        let key = (occur, Box::from(&*deployment.deployment_id), slot);
+        let key = (occur, id_order(&deployment.deployment_id), slot);
         let row = &mut self.lanes.rows[lane as usize];
         match moved {
             DeploymentMove::Finished(_) if occur == UNTIMED => row.untimed.push(slot),
@@ -225,7 +236,7 @@ impl Facts {
                 }
             ),
         };
-        keep(&mut self.deployments, row)
+        self.deployments.keep(row)
     }
 
     fn take_flag(&mut self, flag: &Flag, slot: Slot) -> u32 {
@@ -240,7 +251,7 @@ impl Facts {
             after_ppm: flag.exposure_after_ppm,
             step: flag.step,
         };
-        keep(&mut self.flags, row)
+        self.flags.keep(row)
     }
 
     fn take_incident(&mut self, incident: &Incident, slot: Slot) -> u32 {
@@ -263,7 +274,7 @@ impl Facts {
             into,
             moved: incident_move(&incident.step),
         };
-        keep(&mut self.incidents, row)
+        self.incidents.keep(row)
     }
 
     fn take_link(&mut self, link: &Link, slot: Slot) -> u32 {
@@ -299,7 +310,7 @@ impl Facts {
                 method: waybill_core::event::LinkMethod::Unknown,
             },
         };
-        keep(&mut self.links, row)
+        self.links.keep(row)
     }
 
     fn take_gap(&mut self, gap: &Gap, slot: Slot) -> u32 {
@@ -313,7 +324,7 @@ impl Facts {
             remedy: self.texts.push(&gap.remedy),
             entity,
         };
-        keep(&mut self.gaps, row)
+        self.gaps.keep(row)
     }
 
     fn take_rank(&mut self, rank: &SourceRank, slot: Slot) -> u32 {
@@ -322,7 +333,7 @@ impl Facts {
             source: self.symbols.intern(&rank.source),
             rank: rank.rank,
         };
-        keep(&mut self.ranks, row)
+        self.ranks.keep(row)
     }
 
     fn repository(&mut self, repository: &Entity) -> Symbol {
@@ -383,11 +394,6 @@ impl Facts {
         }
         named
     }
-}
-
-fn keep<T>(rows: &mut Vec<T>, row: T) -> u32 {
-    push_tight(rows, row);
-    index_of(rows.len() - 1)
 }
 
 fn change_move(step: &ChangeStep) -> ChangeMove {

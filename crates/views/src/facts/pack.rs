@@ -11,6 +11,7 @@ use waybill_core::{
 use super::{
     amendments::Out,
     claims::{Contest, Family, Row, Stance},
+    column::Column,
     families::{
         ArtifactRow, BuildRow, ChangeMove, ChangeRow, CommitMarks, DeploymentMove, DeploymentRow,
         FlagRow, GapRow, IncidentMove, IncidentRow, LinkRow, RankRow, ReleaseRow,
@@ -56,6 +57,20 @@ macro_rules! pack_structs {
     )*};
 }
 
+/// The same for packed rows, whose fields are copied out before anything refers to them.
+macro_rules! pack_packed {
+    ($($name:ident { $($field:ident),* })*) => {$(
+        impl Pack for $name {
+            fn pack(&self, out: &mut Vec<u8>) {
+                $({ self.$field }.pack(out);)*
+            }
+            fn unpack(bytes: &mut &[u8]) -> Option<Self> {
+                Some(Self { $($field: Pack::unpack(bytes)?),* })
+            }
+        }
+    )*};
+}
+
 /// Words without content, by their place in the list; leaving one out does not compile.
 macro_rules! pack_words {
     ($($name:ident { $($word:ident),* })*) => {$(
@@ -73,15 +88,18 @@ macro_rules! pack_words {
     )*};
 }
 
-pack_numbers!(u8, u16, u32, u64, i64);
+pack_numbers!(u8, u16, u32, u64, i32, i64);
+
+pack_packed! {
+    Row { id, occur, key, source, content, basis, stance, family }
+    Node { id, repository, order, recorded, children, mentions }
+    CommitRow { subject, author, commit, node, slot, next, parents, parent_count, boundary }
+}
 
 pack_structs! {
-    Row { id, occur, key, source, revision, content, contest, basis, stance, family }
     Contest { members, of_ranks, winners }
     Out { count, toggles }
     Identity { source, id }
-    Node { id, repository, order, recorded, children, mentions }
-    CommitRow { subject, author, commit, node, slot, next, parents, parent_count, boundary }
     Child { node, next }
     Subject { kind, scope, name, mentions, same_name }
     Mention { slot, next, role }
@@ -210,6 +228,17 @@ impl<T: Pack> Pack for Vec<T> {
     }
 }
 
+impl<T: Pack> Pack for Column<T> {
+    fn pack(&self, out: &mut Vec<u8>) {
+        (self.len() as u64).pack(out);
+        self.iter().for_each(|row| row.pack(out));
+    }
+    fn unpack(bytes: &mut &[u8]) -> Option<Self> {
+        let length = u64::unpack(bytes)?;
+        (0..length).map(|_| T::unpack(bytes)).collect()
+    }
+}
+
 impl<T: Pack + Ord> Pack for BTreeSet<T> {
     fn pack(&self, out: &mut Vec<u8>) {
         (self.len() as u64).pack(out);
@@ -248,7 +277,7 @@ macro_rules! pack_texts {
     )*};
 }
 
-pack_texts!(Box<str>, std::sync::Arc<str>);
+pack_texts!(std::sync::Arc<str>);
 
 macro_rules! pack_handles {
     ($($handle:ident),*) => {$(

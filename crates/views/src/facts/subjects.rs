@@ -2,12 +2,11 @@
 //! and who mentions whom.
 use std::collections::BTreeMap;
 
-use hashbrown::HashTable;
-
 use super::{
     claims::Slot,
-    text::{Symbol, hash_of},
-    tight::{NONE, index_of, push_tight},
+    column::{Column, NONE, index_of, push_tight},
+    index::RowIndex,
+    text::Symbol,
 };
 
 /// What kind of thing a subject is.
@@ -40,7 +39,7 @@ pub(crate) struct Subject {
     pub(crate) scope: Symbol,
     pub(crate) name: Symbol,
     pub(super) mentions: u32,
-    /// Another subject of the same kind and name in another scope.
+    /// Another subject of the same name, of another kind or in another scope.
     pub(super) same_name: u32,
 }
 
@@ -114,17 +113,26 @@ pub(crate) struct List {
 /// All subjects and all mentions.
 #[derive(Debug, Default)]
 pub(crate) struct Subjects {
-    pub(super) rows: Vec<Subject>,
-    pub(super) shorts: Vec<Short>,
-    pub(super) mentions: Vec<Mention>,
+    pub(super) rows: Column<Subject>,
+    pub(super) shorts: Column<Short>,
+    pub(super) mentions: Column<Mention>,
     /// Backing store of every [`List`].
     pub(super) lists: Vec<u32>,
-    index: HashTable<u32>,
-    by_name: HashTable<u32>,
+    /// The newest subject of each name, by symbol.
+    newest: Column<u32>,
+    /// Subjects that have a scope: a name may stand for many of them, so they are not looked for by name alone.
+    index: RowIndex,
     short_index: BTreeMap<(Symbol, Symbol), u32>,
 }
 
 const SHORT: u32 = 1 << 31;
+
+impl SubjectKind {
+    /// Whether one name may stand for several things.
+    fn has_scope(self) -> bool {
+        matches!(self, Self::Change | Self::Release | Self::Deployment)
+    }
+}
 
 impl RevisionRef {
     /// No commit is named.
@@ -159,34 +167,32 @@ impl Subjects {
             mentions: NONE,
             same_name: NONE,
         };
-        push_tight(&mut self.rows, row);
+        self.rows.push(row);
         self.index_row(at);
         at
     }
 
     pub(crate) fn find(&self, kind: SubjectKind, scope: Symbol, name: Symbol) -> Option<u32> {
+        if !kind.has_scope() {
+            return self.named(kind, name).next();
+        }
         let same = |at: &u32| {
             let row = &self.rows[*at as usize];
             row.name == name && row.scope == scope && row.kind == kind
         };
-        self.index
-            .find(hash_of(&(kind, scope, name)), same)
-            .copied()
+        self.index.find(hash_of_scoped(kind, scope, name), same)
     }
 
     /// Subjects of a kind and name in any scope, in no particular order.
     pub(crate) fn named(&self, kind: SubjectKind, name: Symbol) -> impl Iterator<Item = u32> + '_ {
-        let same = |at: &u32| {
-            let row = &self.rows[*at as usize];
-            row.name == name && row.kind == kind
-        };
-        let mut at = self.by_name.find(hash_of(&(kind, name)), same).copied();
-        std::iter::from_fn(move || {
-            let found = at?;
-            let next = self.rows[found as usize].same_name;
-            at = (next != NONE).then_some(next);
-            Some(found)
-        })
+        let mut at = self.newest.get(name.0 as usize).copied().unwrap_or(NONE);
+        let all = std::iter::from_fn(move || {
+            let row = self.rows.get(at as usize)?;
+            let found = std::mem::replace(&mut at, row.same_name);
+            Some((found, row))
+        });
+        all.filter(move |(_, row)| row.kind == kind)
+            .map(|(found, _)| found)
     }
 
     pub(crate) fn at(&self, subject: u32) -> &Subject {
@@ -229,7 +235,7 @@ impl Subjects {
             next: head,
             role,
         };
-        push_tight(&mut self.mentions, mention);
+        self.mentions.push(mention);
         at
     }
 
@@ -285,7 +291,6 @@ impl Subjects {
     /// Builds the indexes anew from the rows, after a restore.
     pub(super) fn reindex(&mut self) {
         for at in 0..index_of(self.rows.len()) {
-            self.rows[at as usize].same_name = NONE;
             self.index_row(at);
         }
         for (at, short) in self.shorts.iter().enumerate() {
@@ -298,27 +303,26 @@ impl Subjects {
         let Subject {
             kind, scope, name, ..
         } = self.rows[at as usize];
-        let rows = &self.rows;
-        let full = |at: &u32| {
-            let row = &rows[*at as usize];
-            hash_of(&(row.kind, row.scope, row.name))
-        };
-        self.index
-            .insert_unique(hash_of(&(kind, scope, name)), at, full);
-        let same = |at: &u32| {
-            let row = &rows[*at as usize];
-            row.name == name && row.kind == kind
-        };
-        let hash = hash_of(&(kind, name));
-        if let Some(first) = self.by_name.find_mut(hash, same) {
-            let next = std::mem::replace(first, at);
-            self.rows[at as usize].same_name = next;
-            return;
+        while self.newest.len() <= name.0 as usize {
+            self.newest.push(NONE);
         }
-        let by_name = |at: &u32| {
-            let row = &rows[*at as usize];
-            hash_of(&(row.kind, row.name))
-        };
-        self.by_name.insert_unique(hash, at, by_name);
+        let before = std::mem::replace(&mut self.newest[name.0 as usize], at);
+        self.rows[at as usize].same_name = before;
+        if kind.has_scope() {
+            let rows = &self.rows;
+            let hash = |at: &u32| {
+                let row = &rows[*at as usize];
+                hash_of_scoped(row.kind, row.scope, row.name)
+            };
+            self.index
+                .insert(hash_of_scoped(kind, scope, name), at, hash);
+        }
     }
+}
+
+/// Spreads three numbers that we gave out ourselves; nobody outside chooses them.
+fn hash_of_scoped(kind: SubjectKind, scope: Symbol, name: Symbol) -> u64 {
+    let packed = u64::from(scope.0) << 32 | u64::from(name.0);
+    let mixed = (packed ^ (kind as u64) << 61).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }

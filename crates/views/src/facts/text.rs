@@ -1,9 +1,10 @@
 //! Text that is stored once: an append-only arena, and names interned over it.
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use hashbrown::HashTable;
-
-use super::tight::{index_of, push_tight};
+use super::{
+    column::{Column, index_of},
+    index::RowIndex,
+};
 
 /// Where a text stands in its arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,8 @@ pub(crate) struct Symbol(pub(super) u32);
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
     pub(super) texts: Texts,
-    pub(super) handles: Vec<Text>,
-    index: HashTable<u32>,
+    pub(super) handles: Column<Text>,
+    index: RowIndex,
     scratch: Vec<u8>,
 }
 
@@ -98,11 +99,11 @@ impl Symbols {
     }
 
     /// Builds the index anew from the names, after a restore.
-    pub(super) fn from_parts(texts: Texts, handles: Vec<Text>) -> Self {
-        let mut index = HashTable::with_capacity(handles.len());
+    pub(super) fn from_parts(texts: Texts, handles: Column<Text>) -> Self {
+        let mut index = RowIndex::default();
         let hash = |at: &u32| hash_of(texts.packed(handles[*at as usize]));
         for at in 0..index_of(handles.len()) {
-            index.insert_unique(hash(&at), at, hash);
+            index.insert(hash(&at), at, hash);
         }
         Self {
             texts,
@@ -114,16 +115,16 @@ impl Symbols {
 
     fn find_packed(&self, hash: u64, packed: &[u8]) -> Option<Symbol> {
         let same = |at: &u32| self.texts.packed(self.handles[*at as usize]) == packed;
-        self.index.find(hash, same).map(|at| Symbol(*at))
+        self.index.find(hash, same).map(Symbol)
     }
 
     fn add(&mut self, hash: u64, packed: &[u8]) -> Symbol {
         let at = index_of(self.handles.len());
         let handle = self.texts.push_packed(packed);
-        push_tight(&mut self.handles, handle);
+        self.handles.push(handle);
         let (texts, handles) = (&self.texts, &self.handles);
         self.index
-            .insert_unique(hash, at, |at| hash_of(texts.packed(handles[*at as usize])));
+            .insert(hash, at, |at| hash_of(texts.packed(handles[*at as usize])));
         Symbol(at)
     }
 }
@@ -143,25 +144,33 @@ const HEX_RUN_DIGITS_MAX: usize = 2 * 255;
 
 /// Writes `text` with its long runs of lowercase hex digits as bytes. Injective, so packed texts may be compared.
 pub(crate) fn pack_hex(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text.as_bytes();
-    while !rest.is_empty() {
-        let run = rest.iter().take_while(|c| digit(**c).is_some()).count();
+    let bytes = text.as_bytes();
+    let (mut written, mut at) = (0, 0);
+    while at + HEX_RUN_DIGITS_MIN <= bytes.len() {
+        let run = bytes[at..]
+            .iter()
+            .take_while(|c| digit(**c).is_some())
+            .count();
         if run < HEX_RUN_DIGITS_MIN {
-            // Up to and with the byte that ended the run.
-            let (plain, after) = rest.split_at((run + 1).min(rest.len()));
-            out.extend_from_slice(plain);
-            rest = after;
+            // Past the byte that ended the run.
+            at += run + 1;
             continue;
         }
-        let (digits, after) = rest.split_at(run.min(HEX_RUN_DIGITS_MAX) & !1);
-        out.push(HEX_RUN);
-        out.push(u8::try_from(digits.len() / 2).unwrap_or(u8::MAX));
-        out.extend(digits.chunks_exact(2).map(|pair| {
-            let nibble = |c| digit(c).unwrap_or(0);
-            nibble(pair[0]) << 4 | nibble(pair[1])
-        }));
-        rest = after;
+        let end = at + (run.min(HEX_RUN_DIGITS_MAX) & !1);
+        out.extend_from_slice(&bytes[written..at]);
+        pack_run(&bytes[at..end], out);
+        (written, at) = (end, end);
     }
+    out.extend_from_slice(&bytes[written..]);
+}
+
+fn pack_run(digits: &[u8], out: &mut Vec<u8>) {
+    out.push(HEX_RUN);
+    out.push(u8::try_from(digits.len() / 2).unwrap_or(u8::MAX));
+    out.extend(digits.chunks_exact(2).map(|pair| {
+        let nibble = |c| digit(c).unwrap_or(0);
+        nibble(pair[0]) << 4 | nibble(pair[1])
+    }));
 }
 
 fn unpack_hex(mut packed: &[u8]) -> String {

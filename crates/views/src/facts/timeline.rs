@@ -2,8 +2,8 @@
 use waybill_core::Time;
 
 use super::{
+    column::push_tight,
     text::{read_varint, write_varint},
-    tight::push_tight,
 };
 
 /// One landmark for this many runs.

@@ -2,7 +2,7 @@
 //! repository). Where the old head is not known the set is unknown, never "everything".
 use std::collections::BTreeMap;
 
-use super::{Head, Heads, Known, Range, Told};
+use super::{Head, Heads, Known, Range, Space, Told};
 use crate::facts::text::Symbol;
 
 /// Why nobody can say what a deployment brought.
@@ -34,6 +34,7 @@ pub(crate) struct ChangeSets {
     repositories: BTreeMap<Symbol, Before>,
     /// A deployment did not say what it runs, so what ran before the next one is not known.
     revisionless: bool,
+    space: Space,
 }
 
 #[derive(Debug, Default)]
@@ -80,27 +81,27 @@ impl ChangeSets {
     /// The commits that a run brought to one repository for the first time: not reachable from any earlier head of the
     /// lane either, so that a rollback and its undoing bring nothing twice.
     pub(crate) fn first_carried(
-        &self,
+        &mut self,
         known: &Known<'_>,
         told: &Told<'_>,
         head: &Head,
     ) -> Result<Range, SetUnknown> {
         let (new, base) = self.ends(known, told, head)?;
-        match self.repositories.get(&head.repository) {
-            Some(before) => checked(known.range(&[new], &base, &before.ever)),
-            None => checked(known.range(&[new], &base, &Heads::default())),
-        }
+        let nothing = Heads::default();
+        let before = self.repositories.get(&head.repository);
+        let ever = before.map_or(&nothing, |before| &before.ever);
+        checked(known.range(&mut self.space, &[new], &base, ever))
     }
 
     /// The commits that a run brought to one repository, measured against what ran just before.
     pub(crate) fn brought(
-        &self,
+        &mut self,
         known: &Known<'_>,
         told: &Told<'_>,
         head: &Head,
     ) -> Result<Range, SetUnknown> {
         let (new, base) = self.ends(known, told, head)?;
-        checked(known.range(&[new], &base, &Heads::default()))
+        checked(known.range(&mut self.space, &[new], &base, &Heads::default()))
     }
 
     /// Goes past a run.

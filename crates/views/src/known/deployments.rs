@@ -6,11 +6,11 @@ use waybill_core::event::{Operation, Outcome};
 use super::Known;
 use crate::facts::{
     claims::{Family, Slot, UNTIMED},
+    column::NONE,
     families::{BuildRow, DeploymentMove, DeploymentRow},
-    lanes::LaneKey,
+    lanes::{LaneKey, id_order},
     subjects::{RevisionRef, Role, SubjectKind, Target},
     text::Symbol,
-    tight::NONE,
 };
 
 /// One successful deployment: what a service ran in an environment from a moment on.
@@ -58,7 +58,7 @@ impl<'a> Known<'a> {
     /// Successful deployments of a lane from `first` (nanoseconds) until now, in the order in which they ended.
     pub(crate) fn runs(&self, lane: u32, first: i64) -> impl Iterator<Item = Run> + use<'a> {
         let known = *self;
-        let from = (first.max(UNTIMED + 1), Box::from(""), 0);
+        let from = (first.max(UNTIMED + 1), 0, 0);
         let finished = &self.facts.lanes.at(lane).finished;
         finished
             .range(from..)
@@ -76,11 +76,11 @@ impl<'a> Known<'a> {
         let end = match before {
             Some(run) => {
                 let name = self.facts.subjects.at(run.deployment).name;
-                Bound::Excluded((run.time, Box::from(self.text(name)), 0))
+                Bound::Excluded((run.time, id_order(&self.text(name)), 0))
             }
-            None => Bound::Included((self.now, Box::from("\u{10FFFF}"), NONE)),
+            None => Bound::Included((self.now, u32::MAX, NONE)),
         };
-        let start = Bound::Excluded((UNTIMED, Box::from("\u{10FFFF}"), NONE));
+        let start = Bound::Excluded((UNTIMED, u32::MAX, NONE));
         let finished = &self.facts.lanes.at(lane).finished;
         finished
             .range((start, end))
@@ -88,9 +88,9 @@ impl<'a> Known<'a> {
             .filter_map(move |key| known.run_of(key))
     }
 
-    /// The order of a lane: by the end, then by the deployment's id.
+    /// The order of a lane.
     pub(crate) fn run_order(&self, a: &Run, b: &Run) -> Ordering {
-        let id = |run: &Run| self.text(self.facts.subjects.at(run.deployment).name);
+        let id = |run: &Run| id_order(&self.text(self.facts.subjects.at(run.deployment).name));
         a.time.cmp(&b.time).then_with(|| id(a).cmp(&id(b)))
     }
 

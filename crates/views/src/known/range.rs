@@ -44,10 +44,11 @@ impl Known<'_> {
     /// The answer does not depend on that order; only the length of the walk does.
     ///
     /// `base` is old too, and is expected to be near.
-    pub(crate) fn range(&self, new: &[u32], base: &[u32], old: &Heads) -> Range {
+    pub(crate) fn range(&self, space: &mut Space, new: &[u32], base: &[u32], old: &Heads) -> Range {
         // Where commits claim to be their own ancestors there is no order, and the walk goes to the end.
         let exhaustive = new.iter().any(|node| self.facts.graph.is_cyclic(*node));
-        let mut walk = Walk::new(self);
+        space.clear();
+        let mut walk = Walk::new(self, space);
         for node in new {
             walk.paint(*node, NEW);
         }
@@ -55,10 +56,11 @@ impl Known<'_> {
             walk.paint(*node, OLD);
         }
         let mut old = old.sorted.iter().rev().peekable();
-        while walk.only_new > 0 || (exhaustive && !walk.queue.is_empty()) {
-            while let Some((_, node)) = old
-                .next_if(|head| exhaustive || walk.queue.peek().is_none_or(|top| head.0 >= top.0))
-            {
+        while walk.only_new > 0 || (exhaustive && !walk.space.queue.is_empty()) {
+            while let Some((_, node)) = old.next_if(|head| {
+                let top = walk.space.queue.peek();
+                exhaustive || top.is_none_or(|top| head.0 >= top.0)
+            }) {
                 walk.paint(*node, OLD);
             }
             walk.step();
@@ -66,29 +68,27 @@ impl Known<'_> {
         walk.finish()
     }
 
-    /// Whether `head` is `commit` or descends from it. `dead` keeps nodes that do not, for the next head.
-    pub(crate) fn reaches(&self, head: u32, commit: u32, dead: &mut NodeMap<()>) -> bool {
+    /// Whether `head` is `commit` or descends from it. `tried` remembers what earlier heads found.
+    pub(crate) fn reaches(&self, head: u32, commit: u32, tried: &mut NodeMap<bool>) -> bool {
         let graph = &self.facts.graph;
         let floor = match graph.is_cyclic(commit) {
             true => i64::MIN,
             false => graph.at(commit).order,
         };
-        if graph.at(head).repository != graph.at(commit).repository {
-            return false;
-        }
         let mut seen: NodeMap<()> = NodeMap::default();
         let mut open = vec![head];
         while let Some(node) = open.pop() {
-            if node == commit {
+            if node == commit || tried.get(&node) == Some(&true) {
+                tried.insert(head, true);
                 return true;
             }
-            let outside = graph.at(node).order < floor || dead.contains_key(&node);
+            let outside = graph.at(node).order < floor || tried.contains_key(&node);
             if !outside && seen.insert(node, ()).is_none() {
                 // The first parent last: it is opened first, and leads along the branch that was merged into.
                 open.extend(self.parents(node).iter().rev());
             }
         }
-        dead.extend(seen);
+        tried.extend(seen.into_keys().map(|node| (node, false)));
         false
     }
 
@@ -111,10 +111,29 @@ impl Known<'_> {
     }
 }
 
-struct Walk<'a> {
-    known: &'a Known<'a>,
+/// What a walk needs to remember, kept from one walk to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Space {
     colours: NodeMap<u8>,
     queue: BinaryHeap<(i64, u32)>,
+}
+
+/// Emptying a map costs what it once held: beyond this it is made anew.
+const SPACE_MAX: usize = 4096;
+
+impl Space {
+    fn clear(&mut self) {
+        self.queue.clear();
+        if self.colours.capacity() > SPACE_MAX {
+            self.colours = NodeMap::default();
+        }
+        self.colours.clear();
+    }
+}
+
+struct Walk<'a> {
+    known: &'a Known<'a>,
+    space: &'a mut Space,
     /// Queued nodes that only the new side has reached so far.
     only_new: usize,
     found: Vec<u32>,
@@ -122,11 +141,10 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(known: &'a Known<'a>) -> Self {
+    fn new(known: &'a Known<'a>, space: &'a mut Space) -> Self {
         Self {
             known,
-            colours: NodeMap::default(),
-            queue: BinaryHeap::new(),
+            space,
             only_new: 0,
             found: Vec::new(),
             related: false,
@@ -134,7 +152,7 @@ impl<'a> Walk<'a> {
     }
 
     fn paint(&mut self, node: u32, colours: u8) {
-        let entry = self.colours.entry(node).or_default();
+        let entry = self.space.colours.entry(node).or_default();
         let before = *entry;
         let after = before | colours;
         if after == before {
@@ -142,7 +160,8 @@ impl<'a> Walk<'a> {
         }
         *entry = after | QUEUED;
         if before & QUEUED == 0 {
-            self.queue
+            self.space
+                .queue
                 .push((self.known.facts.graph.at(node).order, node));
         } else if before & COLOURS == NEW {
             self.only_new -= 1;
@@ -154,10 +173,10 @@ impl<'a> Walk<'a> {
     }
 
     fn step(&mut self) {
-        let Some((_, node)) = self.queue.pop() else {
+        let Some((_, node)) = self.space.queue.pop() else {
             return;
         };
-        let entry = self.colours.entry(node).or_default();
+        let entry = self.space.colours.entry(node).or_default();
         *entry &= COLOURS;
         let colours = *entry;
         if colours == NEW {
@@ -172,7 +191,7 @@ impl<'a> Walk<'a> {
     fn finish(self) -> Range {
         // In a cyclic repository a node may be painted again after it was found.
         let mut commits = self.found;
-        commits.retain(|node| self.colours.get(node) == Some(&NEW));
+        commits.retain(|node| self.space.colours.get(node) == Some(&NEW));
         let known = self.known;
         Range {
             complete: commits.iter().all(|node| known.commit(*node).is_some()),

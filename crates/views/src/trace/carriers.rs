@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use crate::{
     facts::{
         claims::{Family, Slot, UNTIMED},
+        column::NONE,
         subjects::Role,
-        tight::NONE,
     },
     known::{Known, NodeMap, Run},
 };
 
 /// Up to so many descendants are looked at one by one; beyond, deployments are tried in the order of time.
-const DESCENDANTS_MAX: usize = 1024;
+const DESCENDANTS_MAX: usize = 128;
 /// How many of the next deployments are looked at to see whether a commit was taken out again.
 const LATER_RUNS_MAX: usize = 16;
 /// A deployment that ended this long before a commit was made is not expected to carry it.
@@ -31,8 +31,8 @@ struct Reach<'a> {
     commit: u32,
     /// All descendants, where they are few.
     descendants: Option<NodeMap<()>>,
-    /// Commits that do not reach it, as far as tried.
-    dead: NodeMap<()>,
+    /// Whether commits reach it, as far as tried.
+    tried: NodeMap<bool>,
 }
 
 /// The first deployment of every lane whose head reaches a commit, and those that brought it back after it was taken
@@ -42,7 +42,7 @@ pub(super) fn carriers(known: &Known<'_>, commit: u32) -> Vec<Carried> {
         known,
         commit,
         descendants: known.descendants(commit, DESCENDANTS_MAX),
-        dead: NodeMap::default(),
+        tried: NodeMap::default(),
     };
     let firsts: Vec<(u32, Run)> = match &reach.descendants {
         Some(descendants) => firsts_among(known, descendants).into_iter().collect(),
@@ -157,7 +157,7 @@ impl Reach<'_> {
         let head = head.commit.ok()?;
         Some(match &self.descendants {
             Some(descendants) => descendants.contains_key(&head),
-            None => known.reaches(head, self.commit, &mut self.dead),
+            None => known.reaches(head, self.commit, &mut self.tried),
         })
     }
 
@@ -166,8 +166,11 @@ impl Reach<'_> {
     fn first_in(&mut self, lane: u32) -> Option<Run> {
         let known = self.known;
         let made = known.commit(self.commit).map_or(UNTIMED, |row| {
-            let times = [row.author, row.commit, known.occur(row.slot)];
-            let times = times.into_iter().filter(|time| *time != UNTIMED);
+            let occur = known.occur(row.slot);
+            let (author, commit) = known.facts.graph.times(row, occur);
+            let times = [author, commit, occur]
+                .into_iter()
+                .filter(|time| *time != UNTIMED);
             times.min().unwrap_or(UNTIMED)
         });
         let from = made.saturating_sub(SLACK_NANOS);

@@ -141,6 +141,7 @@ fn commit(known: &Known<'_>, at: u32) -> Node {
         return node;
     };
     let graph = &known.facts.graph;
+    let (author, commit) = graph.times(row, known.occur(row.slot));
     node.title = graph.subjects_text(row);
     node.occur_time = known.occur_time(row.slot);
     node.state = if graph.parents_of(row).len() > 1 {
@@ -149,7 +150,7 @@ fn commit(known: &Known<'_>, at: u32) -> Node {
         "recorded"
     };
     node.events = known.witnesses(row.slot);
-    for (name, nanos) in [("author time", row.author), ("commit time", row.commit)] {
+    for (name, nanos) in [("author time", author), ("commit time", commit)] {
         if let Some(time) = time_of(nanos) {
             node.facts.insert(name, time.to_string());
         }

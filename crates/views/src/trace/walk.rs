@@ -7,10 +7,10 @@ use super::{Relation, carriers::carriers, resolve::thing_named};
 use crate::{
     facts::{
         claims::{Family, Slot},
+        column::NONE,
         families::{ChangeMove, ChangeRow, DeploymentRow, LinkRow},
         subjects::{RevisionRef, Role, SubjectKind},
         text::Symbol,
-        tight::NONE,
     },
     known::{ChangeSets, Known, Run, SetUnknown, Told},
 };
@@ -659,7 +659,7 @@ impl<'a> Walker<'a> {
             slot,
             time: known.occur(slot),
         };
-        let sets = end
+        let mut sets = end
             .map(|_| self.sets_before(lane, &run, &heads.iter().map(|h| h.repository).collect()));
         for head in &heads {
             if let Ok(node) = head.commit {
@@ -675,7 +675,7 @@ impl<'a> Walker<'a> {
                     .missing
                     .insert(Missing::ChangeSet(this, SetUnknown::HeadUnclear));
             }
-            match sets.as_ref().map(|sets| sets.brought(known, &told, head)) {
+            match sets.as_mut().map(|sets| sets.brought(known, &told, head)) {
                 Some(Ok(range)) => self.brought_commits(this, slot, range.commits),
                 Some(Err(unknown)) => {
                     self.out.missing.insert(Missing::ChangeSet(this, unknown));
