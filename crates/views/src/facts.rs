@@ -21,6 +21,7 @@ pub(crate) mod index;
 mod intake;
 pub(crate) mod lanes;
 mod pack;
+mod positions;
 mod prefix;
 pub(crate) mod subjects;
 pub(crate) mod text;

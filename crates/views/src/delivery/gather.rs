@@ -148,8 +148,7 @@ impl<'a> Gathering<'a> {
     fn squashed(&self, node: u32) -> Vec<&'a CommitRow> {
         let known = self.known;
         let facts = known.facts;
-        let mut mentions = facts.subjects.mentions_from(facts.graph.at(node).mentions);
-        if !mentions.any(|mention| mention.role == Role::Merge) && !facts.subjects.has_shorts() {
+        if !facts.graph.may_be_squash(node) && !facts.subjects.has_shorts() {
             return Vec::new();
         }
         let mut found = Vec::new();
@@ -202,11 +201,12 @@ impl<'a> Gathering<'a> {
 
     /// When work on a commit began, in nanoseconds.
     pub(super) fn begun(&self, row: &CommitRow) -> Option<i64> {
-        let occur = self.known.occur(row.slot);
-        let (author, commit) = self.known.facts.graph.times(row, occur);
-        [author, commit, occur]
-            .into_iter()
-            .find(|time| *time != UNTIMED)
+        if row.author != UNTIMED {
+            return Some(row.author);
+        }
+        let commit = self.known.facts.graph.commit_time(row);
+        let times = [commit, self.known.occur(row.slot)];
+        times.into_iter().find(|time| *time != UNTIMED)
     }
 
     fn leave_out_commit(&mut self, run: &Run, row: &CommitRow, reason: &'static str) {

@@ -162,7 +162,7 @@ fn pack_claims(claims: &Claims, out: &mut Vec<u8>) {
 fn unpack_claims(bytes: &mut &[u8]) -> Option<Claims> {
     let mut claims = Claims::default();
     claims.rows = Column::unpack(bytes)?;
-    claims.positions = Column::unpack(bytes)?;
+    claims.positions = Pack::unpack(bytes)?;
     claims.origins = Column::unpack(bytes)?;
     claims.ids.bytes = Vec::unpack(bytes)?;
     claims.contests = Vec::unpack(bytes)?;
@@ -202,6 +202,7 @@ fn pack_graph(graph: &Graph, out: &mut Vec<u8>) {
     graph.top.pack(out);
     graph.bottom.pack(out);
     graph.cyclic.pack(out);
+    graph.squashes.pack(out);
 }
 
 fn unpack_graph(bytes: &mut &[u8]) -> Option<Graph> {
@@ -216,6 +217,7 @@ fn unpack_graph(bytes: &mut &[u8]) -> Option<Graph> {
     graph.top = i64::unpack(bytes)?;
     graph.bottom = i64::unpack(bytes)?;
     graph.cyclic = Pack::unpack(bytes)?;
+    graph.squashes = Pack::unpack(bytes)?;
     graph.reindex();
     Some(graph)
 }

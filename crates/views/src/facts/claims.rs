@@ -14,7 +14,8 @@ use waybill_core::{
 use super::{
     amendments::Amendments,
     column::{Column, NONE, index_of},
-    index::RowIndex,
+    index::{RowIndex, TextIndex},
+    positions::Positions,
     text::{Symbol, Symbols, Text, Texts, hash_of, pack_hex},
 };
 
@@ -88,7 +89,7 @@ pub(crate) struct Contest {
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     pub(super) rows: Column<Row>,
-    pub(super) positions: Column<u64>,
+    pub(super) positions: Positions,
     /// Places in the ledger, where the fold's own positions differ from them (assumed knowledge).
     pub(super) origins: Column<u64>,
     pub(super) ids: Texts,
@@ -104,7 +105,7 @@ pub(crate) struct Claims {
     pub(super) contest_of: BTreeMap<Slot, u32>,
     /// A bit for each slot that amends or is in a contest: the common case is answered from a table that fits the cache.
     special: Vec<u64>,
-    by_identity: RowIndex<Slot>,
+    by_identity: TextIndex,
     by_key: RowIndex<Slot>,
 }
 
@@ -207,7 +208,7 @@ impl Claims {
         if let Some(origin) = origin {
             self.origins.push(origin);
         }
-        self.index_identity(slot);
+        self.by_identity.insert(signature.hash, slot);
         self.amendments.arrived(&event.identity, recorded.position);
         self.settle(symbols, slot, event);
         slot
@@ -281,8 +282,8 @@ impl Claims {
     }
 
     fn slot_signed(&self, signature: &Signature) -> Option<Slot> {
-        let same = |slot: &Slot| {
-            let row = &self.rows[*slot as usize];
+        let same = |slot: Slot| {
+            let row = &self.rows[slot as usize];
             row.source == signature.source && self.ids.packed(row.id) == signature.packed
         };
         self.by_identity.find(signature.hash, same)
@@ -307,21 +308,21 @@ impl Claims {
 
     /// The place of a slot's event in the ledger.
     pub(crate) fn origin(&self, slot: Slot) -> u64 {
-        let places = [&self.origins, &self.positions];
-        let found = places.iter().find_map(|list| list.get(slot as usize));
-        found.copied().unwrap_or(0)
+        let origin = self.origins.get(slot as usize).copied();
+        origin.unwrap_or_else(|| self.positions.at(slot))
     }
 
     /// Everything recorded up to a position.
     pub(crate) fn cut(&self, position: u64) -> Cut {
-        Cut(index_of(self.positions.partition_point(|p| *p <= position)))
+        Cut(self.positions.count_up_to(position))
     }
 
     /// Builds the indexes anew from the rows, after a restore.
     pub(super) fn reindex(&mut self) {
         for slot in 0..self.len() {
-            self.index_identity(slot);
             let row = self.rows[slot as usize];
+            let hash = hash_of(&(row.source, self.ids.packed(row.id)));
+            self.by_identity.insert(hash, slot);
             if row.stance == Stance::States && self.first_of_key(row.key).is_none() {
                 self.index_key(slot);
             }
@@ -582,15 +583,6 @@ impl Claims {
         let rows = &self.rows;
         let hash = |slot: &Slot| hash_of_key(rows[*slot as usize].key);
         self.by_key.insert(hash(&slot), slot, hash);
-    }
-
-    fn index_identity(&mut self, slot: Slot) {
-        let (rows, ids) = (&self.rows, &self.ids);
-        let hash = |slot: &Slot| {
-            let row = &rows[*slot as usize];
-            hash_of(&(row.source, ids.packed(row.id)))
-        };
-        self.by_identity.insert(hash(&slot), slot, hash);
     }
 
     fn revision(&self, slot: Slot) -> u32 {

@@ -53,16 +53,6 @@ impl<T> Column<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.pieces.iter().flatten()
     }
-
-    /// The number of leading rows for which `before` holds; the column must be partitioned by it.
-    pub(crate) fn partition_point(&self, before: impl Fn(&T) -> bool) -> usize {
-        let pieces = &self.pieces;
-        let after = pieces.partition_point(|piece| piece.first().is_some_and(&before));
-        let Some(at) = after.checked_sub(1) else {
-            return 0;
-        };
-        at * PIECE + pieces[at].partition_point(before)
-    }
 }
 
 impl<T> Index<usize> for Column<T> {
@@ -119,10 +109,7 @@ mod tests {
         column[PIECE] = PIECE;
         for at in [0, 1, PIECE - 1, PIECE, 2 * PIECE + 5, count - 1] {
             assert_eq!(column[at], at);
-            assert_eq!(column.partition_point(|row| *row < at), at);
         }
         assert_eq!(column.get(count), None);
-        assert_eq!(column.partition_point(|_| true), count);
-        assert_eq!(Column::<u8>::default().partition_point(|_| true), 0);
     }
 }

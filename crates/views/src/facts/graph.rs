@@ -4,7 +4,7 @@
 //! that was ever claimed, so that a walk down from a head may stop early; it follows arrival, and no answer shows it.
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use waybill_core::event::Commit;
+use waybill_core::{Time, event::Commit};
 
 use super::{
     claims::{Slot, UNTIMED},
@@ -42,13 +42,15 @@ pub(crate) struct Node {
 #[repr(C, packed(4))]
 pub(crate) struct CommitRow {
     pub(crate) subject: Text,
-    /// Seconds from the occur time, [`NO_TIME`], or [`ODD_TIME`].
-    pub(super) author: i32,
+    /// Nanoseconds, or [`UNTIMED`].
+    pub(crate) author: i64,
+    /// Seconds from the author time, [`NO_TIME`], or [`ODD_TIME`].
     pub(super) commit: i32,
     pub(crate) node: u32,
     pub(crate) slot: Slot,
     /// Older row of the same node.
     pub(super) next: u32,
+    /// The parent where there is one, else where the list of them begins.
     pub(super) parents: u32,
     pub(super) parent_count: u16,
     pub(crate) boundary: bool,
@@ -67,11 +69,13 @@ pub(crate) struct Graph {
     /// The last twelve bytes of 32-byte ids.
     pub(super) tails: BTreeMap<u32, [u8; 12]>,
     pub(super) commits: Column<CommitRow>,
-    /// Author and commit times that are no whole number of seconds from the occur time, by row.
-    pub(super) odd_times: BTreeMap<u32, (i64, i64)>,
+    /// Commit times that are no whole number of seconds from the author time, by the slot that told.
+    pub(super) odd_times: BTreeMap<Slot, i64>,
     pub(super) parents: Vec<u32>,
     pub(super) children: Column<Child>,
     pub(super) subjects: Texts,
+    /// A bit for each node that a change was squashed into: few are, and a walk asks for all.
+    pub(super) squashes: Vec<u64>,
     /// Highest and lowest order in use.
     pub(super) top: i64,
     pub(super) bottom: i64,
@@ -154,75 +158,91 @@ impl Graph {
         &mut self,
         repository: Symbol,
         commit: &Commit,
-        occur: i64,
         slot: Slot,
     ) -> Option<u32> {
         let id = CommitId::parse(&commit.revision.id)?;
-        let start = index_of(self.parents.len());
         let named = commit.parents.iter().filter_map(|p| CommitId::parse(p));
-        for parent in named.take(usize::from(u16::MAX)) {
-            let parent = self.node(repository, &parent);
-            push_tight(&mut self.parents, parent);
+        let parents: Vec<u32> = named
+            .take(usize::from(u16::MAX))
+            .map(|parent| self.node(repository, &parent))
+            .collect();
+        let node = self.find(repository, &id).unwrap_or_else(|| {
+            self.top += 1;
+            self.add_node(repository, &id, self.top)
+        });
+        let author = commit.author_time.map_or(UNTIMED, Time::nanos);
+        let committed = commit.commit_time.map_or(UNTIMED, Time::nanos);
+        let distance = distance(committed, author);
+        if distance == ODD_TIME {
+            self.odd_times.insert(slot, committed);
         }
-        let parents = start..index_of(self.parents.len());
-        let node = match self.find(repository, &id) {
-            Some(node) => node,
-            None => {
-                self.top += 1;
-                self.add_node(repository, &id, self.top)
-            }
-        };
-        let row = index_of(self.commits.len());
-        let times = [commit.author_time, commit.commit_time]
-            .map(|time| time.map_or(UNTIMED, waybill_core::Time::nanos));
-        let [author, committed] = times.map(|time| distance(time, occur));
-        if author == ODD_TIME || committed == ODD_TIME {
-            self.odd_times.insert(row, (times[0], times[1]));
-        }
-        let row_of = CommitRow {
+        let row = CommitRow {
             subject: self.subjects.push(&commit.subject_line),
             author,
-            commit: committed,
+            commit: distance,
             node,
             slot,
             next: self.nodes[node as usize].recorded,
-            parents: start,
+            parents: self.keep_parents(&parents),
             parent_count: u16::try_from(parents.len()).unwrap_or(u16::MAX),
             boundary: commit.boundary,
         };
-        self.commits.push(row_of);
+        let row = self.commits.keep(row);
         self.nodes[node as usize].recorded = row;
-        for at in parents {
-            let parent = self.parents[at as usize];
-            let edge = Child {
-                node,
-                next: self.nodes[parent as usize].children,
-            };
-            self.nodes[parent as usize].children = index_of(self.children.len());
-            self.children.push(edge);
+        for parent in parents {
+            let next = self.nodes[parent as usize].children;
+            self.nodes[parent as usize].children = self.children.keep(Child { node, next });
             self.keep_order(node, parent);
         }
         Some(row)
     }
 
-    /// Author and commit time of a row, in nanoseconds or [`UNTIMED`]; `occur` is its event's.
-    pub(crate) fn times(&self, row: &CommitRow, occur: i64) -> (i64, i64) {
-        let (author, commit) = (row.author, row.commit);
-        if author != ODD_TIME && commit != ODD_TIME {
-            return (moment(author, occur), moment(commit, occur));
+    fn keep_parents(&mut self, parents: &[u32]) -> u32 {
+        if let [parent] = parents {
+            return *parent;
         }
-        let at = self.nodes[row.node as usize].recorded;
-        let rows = std::iter::successors(Some(at), |at| Some(self.commits.get(*at as usize)?.next));
-        let mut rows = rows.take_while(|at| *at != NONE);
-        let at = rows.find(|at| self.commits[*at as usize].slot == row.slot);
-        let times = at.and_then(|at| self.odd_times.get(&at));
-        times.copied().unwrap_or((UNTIMED, UNTIMED))
+        let start = index_of(self.parents.len());
+        for parent in parents {
+            push_tight(&mut self.parents, *parent);
+        }
+        start
+    }
+
+    /// When a row says that it was committed, in nanoseconds or [`UNTIMED`].
+    pub(crate) fn commit_time(&self, row: &CommitRow) -> i64 {
+        match row.commit {
+            NO_TIME => UNTIMED,
+            ODD_TIME => self
+                .odd_times
+                .get(&{ row.slot })
+                .copied()
+                .unwrap_or(UNTIMED),
+            seconds => row.author + i64::from(seconds) * SECOND_NANOS,
+        }
+    }
+
+    /// Notes that a change was squashed into a commit.
+    pub(super) fn mark_squash(&mut self, node: u32) {
+        let word = node as usize / 64;
+        if self.squashes.len() <= word {
+            self.squashes.resize(word + 1, 0);
+        }
+        self.squashes[word] |= 1 << (node % 64);
+    }
+
+    /// Whether any event ever said that a change was squashed into this commit.
+    pub(crate) fn may_be_squash(&self, node: u32) -> bool {
+        let word = self.squashes.get(node as usize / 64);
+        word.is_some_and(|word| word >> (node % 64) & 1 == 1)
     }
 
     /// The parents that a row claims.
-    pub(crate) fn parents_of(&self, row: &CommitRow) -> &[u32] {
+    pub(crate) fn parents_of<'a>(&'a self, row: &'a CommitRow) -> &'a [u32] {
         let start = row.parents as usize;
-        &self.parents[start..start + usize::from(row.parent_count)]
+        match row.parent_count {
+            1 => std::slice::from_ref(&row.parents),
+            count => &self.parents[start..start + usize::from(count)],
+        }
     }
 
     /// The first line of a commit's message.
@@ -367,29 +387,21 @@ const NO_TIME: i32 = i32::MIN;
 const ODD_TIME: i32 = i32::MAX;
 const SECOND_NANOS: i64 = 1_000_000_000;
 
-fn distance(time: i64, occur: i64) -> i32 {
+fn distance(time: i64, from: i64) -> i32 {
     if time == UNTIMED {
         return NO_TIME;
     }
-    // Both lie between 1970 and 2200, or the occur time is not known.
-    let distance = match occur {
-        UNTIMED => return ODD_TIME,
-        occur => time - occur,
-    };
+    if from == UNTIMED {
+        return ODD_TIME;
+    }
+    // Both lie between 1970 and 2200.
+    let distance = time - from;
     match (
         distance % SECOND_NANOS,
         i32::try_from(distance / SECOND_NANOS),
     ) {
-        (0, Ok(NO_TIME)) => ODD_TIME,
-        (0, Ok(seconds)) => seconds,
+        (0, Ok(seconds)) if seconds != NO_TIME => seconds,
         _ => ODD_TIME,
-    }
-}
-
-fn moment(distance: i32, occur: i64) -> i64 {
-    match distance {
-        NO_TIME => UNTIMED,
-        seconds => occur + i64::from(seconds) * SECOND_NANOS,
     }
 }
 
@@ -477,7 +489,7 @@ mod tests {
             let mut graph = Graph::default();
             for at in 0..history.len() {
                 let picked = &history[at * step % history.len()];
-                graph.record(Symbol(0), picked, UNTIMED, index_of(at));
+                graph.record(Symbol(0), picked, index_of(at));
             }
             assert!(in_order(&graph), "step {step}");
             assert!(graph.cyclic.is_empty());
@@ -488,7 +500,7 @@ mod tests {
     fn a_cycle_is_noticed_and_ends_the_order() {
         let mut graph = Graph::default();
         for (at, (id, parent)) in [(1, 2), (2, 3), (3, 1)].into_iter().enumerate() {
-            graph.record(Symbol(0), &commit(id, &[parent]), UNTIMED, index_of(at));
+            graph.record(Symbol(0), &commit(id, &[parent]), index_of(at));
         }
         assert_eq!(graph.cyclic.len(), 1);
     }

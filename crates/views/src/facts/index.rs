@@ -36,6 +36,39 @@ impl<T: Copy> RowIndex<T> {
     }
 }
 
+/// A row index that keeps half of each hash: for texts, which are dear to hash again and to compare.
+#[derive(Debug, Default)]
+pub(crate) struct TextIndex {
+    rows: RowIndex<(u32, u32)>,
+}
+
+impl TextIndex {
+    pub(crate) fn find(&self, hash: u64, same: impl Fn(u32) -> bool) -> Option<u32> {
+        let half = half(hash);
+        let found = self
+            .rows
+            .find(spread(half), |(other, row)| *other == half && same(*row));
+        found.map(|(_, row)| row)
+    }
+
+    pub(crate) fn insert(&mut self, hash: u64, row: u32) {
+        let half = half(hash);
+        self.rows
+            .insert(spread(half), (half, row), |(half, _)| spread(*half));
+    }
+}
+
+fn half(hash: u64) -> u32 {
+    let [_, _, _, _, a, b, c, d] = hash.to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// A hash that the table can use: it takes its bits from both ends.
+fn spread(half: u32) -> u64 {
+    let mixed = u64::from(half).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ mixed >> 32
+}
+
 /// The part of a hash. Parts differ in width, from one to nearly two, so that each doubles at another time.
 fn part_of(hash: u64) -> usize {
     // Bits that the table itself does not use to place an entry.

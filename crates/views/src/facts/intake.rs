@@ -40,7 +40,7 @@ impl Facts {
         let occur = occur_time.map_or(UNTIMED, Time::nanos);
         match payload {
             Payload::Commit(commit) => self
-                .take_commit(commit, occur, slot)
+                .take_commit(commit, slot)
                 .map_or(NOTHING, |row| (Family::Commit, row)),
             Payload::Change(change) => (Family::Change, self.take_change(change, occur, slot)),
             Payload::Build(build) => (Family::Build, self.take_build(build, slot)),
@@ -61,9 +61,9 @@ impl Facts {
         }
     }
 
-    fn take_commit(&mut self, commit: &Commit, occur: i64, slot: Slot) -> Option<u32> {
+    fn take_commit(&mut self, commit: &Commit, slot: Slot) -> Option<u32> {
         let repository = self.repository(&commit.revision.repository);
-        let row = self.graph.record(repository, commit, occur, slot)?;
+        let row = self.graph.record(repository, commit, slot)?;
         if commit.reverts.is_empty() && commit.fixes.is_empty() && commit.picked_from.is_empty() {
             return Some(row);
         }
@@ -106,6 +106,14 @@ impl Facts {
             })
         };
         let merge = optional(merge, Role::Merge);
+        if let (Some(Target::Node(node)), MergeMethod::Squash) = (merge.target(), method) {
+            self.graph.mark_squash(node);
+        }
+        let mut optional = |id: Option<&str>, role| {
+            id.map_or(RevisionRef::NONE, |id| {
+                self.revision(repository, id, slot, role)
+            })
+        };
         let head = optional(change.head_revision.as_deref(), Role::Head);
         let commits: Vec<u32> = change
             .commits

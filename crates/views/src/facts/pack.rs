@@ -18,6 +18,7 @@ use super::{
     },
     graph::{Child, CommitRow, Node},
     lanes::Lane,
+    positions::Positions,
     subjects::{List, Mention, RevisionRef, Role, Short, Subject, SubjectKind},
     text::{Symbol, Text},
 };
@@ -98,6 +99,7 @@ pack_packed! {
 
 pack_structs! {
     Contest { members, of_ranks, winners }
+    Positions { lower, upper }
     Out { count, toggles }
     Identity { source, id }
     Child { node, next }

@@ -3,7 +3,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{
     column::{Column, index_of},
-    index::RowIndex,
+    index::TextIndex,
 };
 
 /// Where a text stands in its arena.
@@ -25,7 +25,7 @@ pub(crate) struct Symbol(pub(super) u32);
 pub(crate) struct Symbols {
     pub(super) texts: Texts,
     pub(super) handles: Column<Text>,
-    index: RowIndex,
+    index: TextIndex,
     scratch: Vec<u8>,
 }
 
@@ -77,7 +77,7 @@ impl Symbols {
         let mut packed = std::mem::take(&mut self.scratch);
         packed.clear();
         pack_hex(text, &mut packed);
-        let hash = hash_of(&packed);
+        let hash = hash_of(packed.as_slice());
         let found = self.find_packed(hash, &packed);
         let symbol = found.unwrap_or_else(|| self.add(hash, &packed));
         self.scratch = packed;
@@ -88,7 +88,7 @@ impl Symbols {
     pub(crate) fn find(&self, text: &str) -> Option<Symbol> {
         let mut packed = Vec::with_capacity(text.len());
         pack_hex(text, &mut packed);
-        self.find_packed(hash_of(&packed), &packed)
+        self.find_packed(hash_of(packed.as_slice()), &packed)
     }
 
     /// The name behind a symbol; empty for [`Symbol::NONE`].
@@ -100,10 +100,9 @@ impl Symbols {
 
     /// Builds the index anew from the names, after a restore.
     pub(super) fn from_parts(texts: Texts, handles: Column<Text>) -> Self {
-        let mut index = RowIndex::default();
-        let hash = |at: &u32| hash_of(texts.packed(handles[*at as usize]));
+        let mut index = TextIndex::default();
         for at in 0..index_of(handles.len()) {
-            index.insert(hash(&at), at, hash);
+            index.insert(hash_of(texts.packed(handles[at as usize])), at);
         }
         Self {
             texts,
@@ -114,7 +113,7 @@ impl Symbols {
     }
 
     fn find_packed(&self, hash: u64, packed: &[u8]) -> Option<Symbol> {
-        let same = |at: &u32| self.texts.packed(self.handles[*at as usize]) == packed;
+        let same = |at: u32| self.texts.packed(self.handles[at as usize]) == packed;
         self.index.find(hash, same).map(Symbol)
     }
 
@@ -122,9 +121,7 @@ impl Symbols {
         let at = index_of(self.handles.len());
         let handle = self.texts.push_packed(packed);
         self.handles.push(handle);
-        let (texts, handles) = (&self.texts, &self.handles);
-        self.index
-            .insert(hash, at, |at| hash_of(texts.packed(handles[*at as usize])));
+        self.index.insert(hash, at);
         Symbol(at)
     }
 }

@@ -167,8 +167,8 @@ impl Reach<'_> {
         let known = self.known;
         let made = known.commit(self.commit).map_or(UNTIMED, |row| {
             let occur = known.occur(row.slot);
-            let (author, commit) = known.facts.graph.times(row, occur);
-            let times = [author, commit, occur]
+            let commit = known.facts.graph.commit_time(row);
+            let times = [row.author, commit, occur]
                 .into_iter()
                 .filter(|time| *time != UNTIMED);
             times.min().unwrap_or(UNTIMED)

@@ -141,7 +141,7 @@ fn commit(known: &Known<'_>, at: u32) -> Node {
         return node;
     };
     let graph = &known.facts.graph;
-    let (author, commit) = graph.times(row, known.occur(row.slot));
+    let (author, commit) = (row.author, graph.commit_time(row));
     node.title = graph.subjects_text(row);
     node.occur_time = known.occur_time(row.slot);
     node.state = if graph.parents_of(row).len() > 1 {
