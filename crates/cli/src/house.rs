@@ -20,7 +20,7 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes that the database may cache.
 const CACHE_BYTES: u64 = 256 << 20;
 /// How long the database may take to open in a child before it counts as hanging.
-const PROBE_TIME: Duration = Duration::from_secs(60);
+const PROBE_TIME: Duration = Duration::from_secs(20);
 
 /// The hidden command that a child runs to open a database that may hang or die.
 pub(crate) const PROBE: &str = "__probe-database";
