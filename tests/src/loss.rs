@@ -75,7 +75,7 @@ impl Model {
                 self.settle_dir(&path)?;
                 lines.push_str(&format!("d {id} {name}\n"));
             } else {
-                fs::copy(&path, self.shadow.join("files").join(&id))?;
+                copy(&path, &self.shadow.join("files").join(&id))?;
                 lines.push_str(&format!("f {id} {name}\n"));
             }
         }
@@ -110,13 +110,30 @@ impl Model {
             }
             let kept = self.shadow.join("files").join(id);
             if kept.exists() {
-                fs::copy(kept, to.join(name))?;
+                copy(&kept, &to.join(name))?;
             } else {
                 fs::write(to.join(name), [])?;
             }
         }
         Ok(())
     }
+}
+
+/// Copies a file, or a directory with all that is in it; holes stay holes, for most of a segment is one.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let output = Command::new("cp")
+        .args(["-a", "--sparse=always"])
+        .args([from, to])
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
 }
 
 /// Inode and birth, as the shim writes them.
