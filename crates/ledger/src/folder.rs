@@ -16,7 +16,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
     while !shared.stopping.load(Ordering::Acquire) {
         match step(shared) {
             Ok(true) => {}
-            Ok(false) => shared.wait_for_batches(),
+            Ok(false) => shared.wait_beyond(|heads| heads.folded),
             Err(fault) => {
                 tracing::error!(error = %chain(&fault), "the views cannot read what is recorded; questions stay behind");
                 shared.pause();
