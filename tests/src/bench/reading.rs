@@ -58,11 +58,8 @@ pub(crate) async fn questions(url: &str) -> Result<Vec<Row>, String> {
         .map_err(text)?;
     let (mut traced, mut delivered) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        let reference = format!(
-            "deployment:service-{}/d-{}",
-            (round * 10 + 6) % 50,
-            round * 10 + 6
-        );
+        let number = round * 10 + 6;
+        let reference = format!("deployment:{}/d-{number}", events::service(number));
         let start = Instant::now();
         trace
             .trace(TraceRequest {
@@ -74,7 +71,7 @@ pub(crate) async fn questions(url: &str) -> Result<Vec<Row>, String> {
         traced.push(start.elapsed().as_secs_f64() * 1e3);
     }
     for round in 0..ROUNDS / 10 {
-        let service = format!("service-{}", round % 50);
+        let service = events::service(round * 10);
         let end = events::event(900_000).occur_time;
         let begin = end.map(|it| prost_types::Timestamp {
             seconds: it.seconds - 365 * 86_400,
@@ -104,7 +101,7 @@ pub(crate) async fn questions(url: &str) -> Result<Vec<Row>, String> {
 }
 
 /// Resident memory of the server for each event it holds.
-pub(crate) async fn memory(server: &Server) -> Result<Row, String> {
+pub(crate) async fn memory(server: &Server, what: &'static str) -> Result<Row, String> {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).map_err(text)?;
     let line = status
         .lines()
@@ -117,7 +114,7 @@ pub(crate) async fn memory(server: &Server) -> Result<Row, String> {
         .ok_or("VmRSS is a number")?;
     let held = append::durable(&server.url).await?;
     Ok(Row {
-        what: "memory for each event",
+        what,
         ours: format!("{} B", kib * 1024 / held),
         peer: format!("{} MiB for {held} events", kib / 1024),
         ratio: String::new(),
@@ -164,6 +161,7 @@ pub(crate) async fn restart(home: &Home, server: Server) -> Result<(Server, Vec<
     let (to_emits, start_of_questions) = (start.elapsed().as_secs_f64(), start);
     until_questions(&server.url).await?;
     let to_questions = start_of_questions.elapsed().as_secs_f64();
+    let memory = memory(&server, "memory after that restart").await?;
     server.kill();
     fs::remove_dir_all(home.data().join("sled")).map_err(text)?;
     let start = Instant::now();
@@ -184,6 +182,7 @@ pub(crate) async fn restart(home: &Home, server: Server) -> Result<(Server, Vec<
             ratio: String::new(),
             reach: ">= 500 k/s",
         },
+        memory,
         Row {
             what: "full rebuild of sled",
             ours: rate(held, rebuild),
