@@ -122,16 +122,26 @@ pub(crate) async fn memory(server: &Server, what: &'static str) -> Result<Row, S
     })
 }
 
-/// Journal and database on disk against the raw bytes of the events.
+/// Journal and database on disk against the raw bytes of the events; what the views keep may be deleted, and is named.
 pub(crate) async fn disk(home: &Home, url: &str) -> Result<Row, String> {
     let held = append::durable(url).await?;
     let raw = held * append::raw_bytes_per_event();
-    let used = bytes_below(&home.data())?;
+    let journal = bytes_below(&home.data().join("journal"))?;
+    let sled = bytes_below(&home.data().join("sled"))?;
+    let views = home.data().join("views");
+    let views = if views.exists() {
+        bytes_below(&views)?
+    } else {
+        0
+    };
     Ok(Row {
         what: "disk, journal and sled",
-        ours: format!("{} MiB", used >> 20),
-        peer: format!("raw protobuf {} MiB", raw >> 20),
-        ratio: format!("{:.2}x", per_second(used, 1.0) / per_second(raw, 1.0)),
+        ours: format!("{} + {} MiB", journal >> 20, sled >> 20),
+        peer: format!("raw {} MiB (views {} MiB)", raw >> 20, views >> 20),
+        ratio: format!(
+            "{:.2}x",
+            per_second(journal + sled, 1.0) / per_second(raw, 1.0)
+        ),
         reach: "<= 1.3x",
     })
 }
