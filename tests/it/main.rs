@@ -6,4 +6,7 @@
 )]
 
 mod crash;
+mod full_disk;
 mod house;
+mod kit;
+mod sled_faults;

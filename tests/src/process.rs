@@ -109,9 +109,8 @@ impl Server {
     }
 
     /// Ends it at once, as `kill -9` does.
-    pub fn kill(mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+    pub fn kill(self) {
+        drop(self);
     }
 
     /// Asks it to stop and waits; gives its exit code.
@@ -130,6 +129,14 @@ impl Server {
     /// When it cannot be waited for.
     pub fn wait(mut self) -> io::Result<Option<i32>> {
         Ok(self.child.wait()?.code())
+    }
+}
+
+impl Drop for Server {
+    /// A test that fails leaves nothing running.
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

@@ -22,7 +22,7 @@ const CACHE_BYTES: u64 = 64 << 20;
 /// Folding so many events again takes about a second.
 const VIEW_CHECKPOINT_EVENTS: u64 = 250_000;
 /// How long the database may take to open in a child before it counts as hanging.
-const PROBE_TIME: Duration = Duration::from_secs(60);
+const PROBE_TIME: Duration = Duration::from_secs(20);
 
 /// The hidden command that a child runs to open a database that may hang or die.
 pub(crate) const PROBE: &str = "__probe-database";

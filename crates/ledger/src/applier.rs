@@ -97,9 +97,14 @@ fn keys_of((event, record): (&Option<waybill_core::Event>, &Arc<waybill_store::R
 }
 
 /// A sled that failed once keeps failing: it is opened anew (`crates/store/README.md`). What it lost it gets again, for
-/// its own position says where it stands, and everything after it is still in `recent`.
+/// its own position says where it stands, and everything after it is still in `recent`. On a full disk it could not be
+/// opened, and what is open still answers: reads go on with that until there is room (LEDGER J5).
 fn recover(shared: &Shared) {
     shared.pause();
+    if let Err(fault) = shared.place.check_space(0) {
+        tracing::debug!(error = %chain(&fault), "the database is left as it is");
+        return;
+    }
     if let Err(fault) = shared.reopen_database() {
         tracing::debug!(error = %chain(&fault), "the database cannot be opened anew yet");
     }

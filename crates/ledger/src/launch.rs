@@ -76,6 +76,7 @@ impl Ledger {
             spawn_with("waybill-folder", &shared, folder::run)?,
             spawn_with("waybill-keeper", &shared, keeper::run)?,
         ];
+        shared.place.take_back_ballast()?;
         let threads = Threads {
             shared: shared.clone(),
             orders,

@@ -96,6 +96,7 @@ impl Shared {
     pub(crate) fn reopen_database(&self) -> Result<(), Fault> {
         let mut database = write(&self.database);
         database.close();
+        self.place.lend_ballast()?;
         let boot_id = waybill_store::place::boot_id();
         let opened = Database::open(
             &self.place.database_dir(),
@@ -105,6 +106,7 @@ impl Shared {
         let applied = opened.meta.map_or(0, |meta| meta.tip.position);
         *database = opened.database;
         drop(database);
+        self.place.take_back_ballast()?;
         let kept = read(&self.recent)
             .front()
             .is_none_or(|batch| batch.first() <= applied + 1);

@@ -37,7 +37,7 @@ pub enum Fault {
         mode: u32,
     },
     /// There is not enough room to go on writing.
-    #[error("{} has {available} bytes left, {needed} are needed", path.display())]
+    #[error("the disk is full: {} has {available} bytes left, {needed} are needed", path.display())]
     DiskFull {
         /// The directory.
         path: PathBuf,

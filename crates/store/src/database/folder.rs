@@ -108,17 +108,36 @@ pub(super) fn sync_file(path: &Path) -> Result<(), Fault> {
         .map_err(Fault::io("sync", path))
 }
 
+/// Replaces the mark, durably. On a full disk it is written over where it stands: half a mark says nothing, and what says
+/// nothing is not believed.
 fn write_state(dir: &Path, state: &str) -> Result<(), Fault> {
-    let (path, new) = (dir.join(STATE_FILE), dir.join("waybill.state.new"));
-    let write = |mut file: File| {
-        file.write_all(state.as_bytes())
-            .and_then(|()| file.sync_all())
-    };
-    File::create(&new)
-        .and_then(write)
-        .map_err(Fault::io("write", &new))?;
-    fs::rename(&new, &path).map_err(Fault::io("rename", &new))?;
-    directory::sync(dir)
+    let path = dir.join(STATE_FILE);
+    if fs::read_to_string(&path).is_ok_and(|found| found == state) {
+        // Whoever wrote it may have been killed before it could sync.
+        sync_file(&path)?;
+        return directory::sync(dir);
+    }
+    let new = dir.join("waybill.state.new");
+    match write_whole(File::create(&new), state) {
+        Ok(()) => {
+            fs::rename(&new, &path).map_err(Fault::io("rename", &new))?;
+            directory::sync(dir)
+        }
+        Err(error) if error.kind() == io::ErrorKind::StorageFull && path.exists() => {
+            fs::remove_file(&new).map_err(Fault::io("remove", &new))?;
+            let opened = File::options().write(true).open(&path);
+            write_whole(opened, state).map_err(Fault::io("write", &path))
+        }
+        Err(error) => Err(Fault::io("write", &new)(error)),
+    }
+}
+
+/// Makes a file hold these bytes and no others, and syncs it.
+fn write_whole(file: io::Result<File>, text: &str) -> io::Result<()> {
+    let mut file = file?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)?;
+    file.sync_all()
 }
 
 /// Renames the directory to the first free `…aside-N` and removes all but the newest of them.

@@ -91,10 +91,12 @@ impl Place {
         directory::sync(dir)?;
         directory::sync(&state)?;
         let state_lock = Lock::take(&state, holder)?;
+        let ballast = Ballast::new(dir);
+        ballast.lend(dir)?;
         Ok(Self {
             key_seed: secret::read_or_make(&key_path(&state), random)?,
             actor_key: secret::read_or_make(&state.join("actor.key"), random)?,
-            ballast: Ballast::new(dir),
+            ballast,
             dir: dir.to_owned(),
             state,
             identity,
@@ -204,12 +206,28 @@ impl Place {
         Ok(())
     }
 
-    /// Checks that there is room for `needed` bytes and the ballast, which is given up when there is not.
+    /// Checks that there is room for `needed` bytes and the ballast, most of which is given up when there is not.
     ///
     /// # Errors
     /// [`Fault::DiskFull`]; as the system says.
     pub fn check_space(&self, needed: u64) -> Result<Space, Fault> {
         self.ballast.check(&self.dir, needed)
+    }
+
+    /// Gives the ballast up where the disk is full, as a start does: the database needs room to open.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn lend_ballast(&self) -> Result<(), Fault> {
+        self.ballast.lend(&self.dir)
+    }
+
+    /// Takes back what the next start on a full disk will need, once the database is open.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn take_back_ballast(&self) -> Result<(), Fault> {
+        self.ballast.take_back(&self.dir)
     }
 
     /// Bytes that this process may still write to the data directory's disk.

@@ -43,13 +43,13 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Writes down how others reach the holder.
+    /// Writes down how others reach the holder, in the room that the file has already: the disk may be full.
     pub(super) fn say(&self, holder: &str) -> Result<(), Fault> {
         let text = format!("process {}: {holder}\n", std::process::id());
         let mut file = &self.file;
-        let written = file.set_len(0).and_then(|()| {
-            file.seek(SeekFrom::Start(0))?;
-            file.write_all(text.as_bytes())
+        let written = file.seek(SeekFrom::Start(0)).and_then(|_| {
+            file.write_all(text.as_bytes())?;
+            file.set_len(text.len() as u64)
         });
         written.map_err(Fault::io("write", &self.path))
     }

@@ -1,9 +1,10 @@
 //! Disk space, looked at before it is needed (LEDGER J5).
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
@@ -13,6 +14,11 @@ use crate::fault::Fault;
 /// Bytes that are held back in a file of their own, and given up when the disk is full: sled, the head file and the side
 /// log can then still do what reads and a clean stop need.
 pub const BALLAST_BYTES: u64 = 16 << 20;
+/// What of the ballast stays when the disk is full while the ledger runs. A start needs it, for sled writes a snapshot
+/// before it lets anybody read, and whoever filled the disk takes whatever is given up.
+const KEPT_BYTES: u64 = 8 << 20;
+/// What is left free when the ballast is taken back on a disk that is still full: a head file and a few refusals.
+const LEFT_BYTES: u64 = 1 << 20;
 
 /// What the disk has and what is needed, in bytes; the ballast counts as available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,43 +33,42 @@ pub struct Space {
 #[derive(Debug)]
 pub(super) struct Ballast {
     path: PathBuf,
-    held: AtomicBool,
+    /// Bytes that it really takes up.
+    held: AtomicU64,
 }
 
 impl Ballast {
-    /// Looks whether the ballast is there; a first [`Ballast::check`] makes it where there is room.
+    /// Looks what the ballast holds; a first [`Ballast::check`] makes it where there is room.
     pub(super) fn new(dir: &Path) -> Self {
         let path = dir.join("ballast");
-        let held = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == BALLAST_BYTES);
+        // A copy may have the length without the blocks.
+        let bytes = |it: Metadata| it.len().min(it.blocks().saturating_mul(512));
+        let held = fs::metadata(&path).map_or(0, bytes);
         Self {
             path,
-            held: AtomicBool::new(held),
+            held: AtomicU64::new(held),
         }
     }
 
     /// Checks that there is room for `needed` bytes and the ballast.
     ///
     /// # Errors
-    /// [`Fault::DiskFull`] when there is not; the ballast has been given up then, and is taken again when there is room.
+    /// [`Fault::DiskFull`] when there is not; all but [`KEPT_BYTES`] of the ballast has been given up then, and is taken
+    /// again when there is room.
     pub(super) fn check(&self, dir: &Path, needed: u64) -> Result<Space, Fault> {
-        let held = if self.held.load(Ordering::Acquire) {
-            BALLAST_BYTES
-        } else {
-            0
-        };
+        let held = self.held.load(Ordering::Acquire);
         let space = Space {
             available: available(dir)?.saturating_add(held),
             needed: needed.saturating_add(BALLAST_BYTES),
         };
-        let enough = space.available >= space.needed;
-        match (enough, held > 0) {
-            (true, true) => {}
-            (true, false) => self.take(),
-            (false, true) => self.release()?,
-            (false, false) => {}
-        }
-        if enough {
+        if space.available >= space.needed {
+            if held < BALLAST_BYTES {
+                self.take(BALLAST_BYTES);
+            }
             return Ok(space);
+        }
+        if held > KEPT_BYTES {
+            self.shrink(KEPT_BYTES)?;
         }
         Err(Fault::DiskFull {
             path: dir.to_owned(),
@@ -72,23 +77,56 @@ impl Ballast {
         })
     }
 
+    /// Gives all of it up where the disk is full, for sled to open.
+    pub(super) fn lend(&self, dir: &Path) -> Result<(), Fault> {
+        if self.held.load(Ordering::Acquire) > 0 && available(dir)? < KEPT_BYTES {
+            self.shrink(0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what a next start needs, or what is there of it.
+    pub(super) fn take_back(&self, dir: &Path) -> Result<(), Fault> {
+        let room = available(dir)?.saturating_sub(LEFT_BYTES).min(KEPT_BYTES);
+        if self.held.load(Ordering::Acquire) < room {
+            self.take(room);
+        }
+        Ok(())
+    }
+
     /// A disk without ballast works as well: failing here is nobody's trouble yet.
-    fn take(&self) {
-        let taken = File::create(&self.path)
-            .and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES)?));
+    fn take(&self, bytes: u64) {
+        let opened = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&self.path);
+        let taken =
+            opened.and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, bytes)?));
         match taken {
-            Ok(()) => self.held.store(true, Ordering::Release),
-            Err(_) => drop(fs::remove_file(&self.path)),
+            Ok(()) => self.held.store(bytes, Ordering::Release),
+            Err(_) => drop(self.shrink(0)),
         }
     }
 
-    fn release(&self) -> Result<(), Fault> {
-        match fs::remove_file(&self.path) {
+    fn shrink(&self, bytes: u64) -> Result<(), Fault> {
+        let shrunk = match bytes {
+            0 => fs::remove_file(&self.path),
+            bytes => File::options()
+                .write(true)
+                .open(&self.path)
+                .and_then(|file| file.set_len(bytes)),
+        };
+        match shrunk {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Fault::io("remove", &self.path)(error))
+                Err(Fault::io("shrink", &self.path)(error))
             }
-            _ => {
-                self.held.store(false, Ordering::Release);
+            Err(_) => {
+                self.held.store(0, Ordering::Release);
+                Ok(())
+            }
+            Ok(()) => {
+                self.held.store(bytes, Ordering::Release);
                 Ok(())
             }
         }

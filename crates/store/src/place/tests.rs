@@ -227,11 +227,17 @@ fn when_the_disk_is_full_the_ballast_is_given_up_and_taken_again() {
     else {
         panic!("it is too much")
     };
-    assert!(available < needed && !ballast.exists());
+    assert!(available < needed);
+    let left = fs::metadata(&ballast).unwrap().len();
+    assert!(
+        left > 0 && left < BALLAST_BYTES,
+        "{left} are kept for a start"
+    );
     assert!(matches!(
         place.check_space(u64::MAX),
         Err(Fault::DiskFull { .. })
     ));
+    assert_eq!(fs::metadata(&ballast).unwrap().len(), left);
     place.check_space(0).unwrap();
     assert_eq!(fs::metadata(ballast).unwrap().len(), BALLAST_BYTES);
 }
