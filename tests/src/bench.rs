@@ -73,7 +73,7 @@ pub async fn run(size: &Size, only: &[String], repository: Option<&Path>) -> Res
         rows.extend(reading::questions(&server.url).await?);
     }
     if wanted("memory") {
-        rows.push(reading::memory(&server).await?);
+        rows.push(reading::memory(&server, "memory for each event").await?);
     }
     if wanted("disk") {
         rows.push(reading::disk(&home, &server.url).await?);

@@ -18,7 +18,9 @@ use crate::{
 /// Bytes of one journal segment.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes that the database may cache.
-const CACHE_BYTES: u64 = 256 << 20;
+const CACHE_BYTES: u64 = 64 << 20;
+/// Folding so many events again takes about a second.
+const VIEW_CHECKPOINT_EVENTS: u64 = 250_000;
 /// How long the database may take to open in a child before it counts as hanging.
 const PROBE_TIME: Duration = Duration::from_secs(20);
 
@@ -38,6 +40,7 @@ pub(crate) fn config(directory: &Path, state: &Path, holder: &str) -> Config {
         probe,
         segment_bytes: SEGMENT_BYTES,
         cache_bytes: CACHE_BYTES,
+        view_checkpoint_events: VIEW_CHECKPOINT_EVENTS,
         holder: holder.to_owned(),
     }
 }

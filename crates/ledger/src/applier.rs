@@ -21,7 +21,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             if shared.stopping.load(Ordering::Acquire) {
                 return;
             }
-            shared.wait_for_batches();
+            shared.wait_beyond(|heads| heads.applied);
             continue;
         }
         match apply(shared, &batches) {

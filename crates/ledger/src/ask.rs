@@ -63,17 +63,42 @@ impl Ledger {
         }
         self.check_folded()?;
         match options.assumed_lag_nanos {
-            None => self.ask_recorded(options, ask),
+            None => self.ask_recorded(options, ask).await,
             Some(lag) => self.ask_assumed(options, lag, ask),
         }
     }
 
-    fn ask_recorded<A>(
+    async fn ask_recorded<A>(
         &self,
         options: &ReadOptions,
         ask: impl FnOnce(&Facts, &Reading) -> A,
     ) -> Result<(Basis, A), ReadFailure> {
-        let facts = read(&self.shared.facts);
+        let (reading, record_time, answer) = {
+            let facts = read(&self.shared.facts);
+            let (reading, record_time) = self.reading(options, &facts)?;
+            let answer = ask(&facts, &reading);
+            (reading, record_time, answer)
+        };
+        // The views may be ahead of sled, which has the tree.
+        self.wait_for(reading.as_of, |heads| heads.applied).await?;
+        let basis = Basis {
+            ledger_id: self.shared.ledger_id.clone(),
+            position: reading.as_of,
+            record_time,
+            root: self.root_at(reading.as_of)?,
+            evaluated_time: reading.evaluated_time,
+            assumed_lag_nanos: None,
+            excluded_count: 0,
+        };
+        Ok((basis, answer))
+    }
+
+    /// With whose eyes, and when the last event that they see was recorded.
+    fn reading(
+        &self,
+        options: &ReadOptions,
+        facts: &Facts,
+    ) -> Result<(Reading, Option<Time>), ReadFailure> {
         let (head, head_time) = facts.head();
         let as_of = match &options.as_of {
             None => head,
@@ -99,18 +124,7 @@ impl Ledger {
             evaluated_time,
             knowledge: Knowledge::Recorded,
         };
-        let answer = ask(&facts, &reading);
-        drop(facts);
-        let basis = Basis {
-            ledger_id: self.shared.ledger_id.clone(),
-            position: as_of,
-            record_time,
-            root: self.root_at(as_of)?,
-            evaluated_time,
-            assumed_lag_nanos: None,
-            excluded_count: 0,
-        };
-        Ok((basis, answer))
+        Ok((reading, record_time))
     }
 
     fn ask_assumed<A>(

@@ -1,5 +1,13 @@
 //! The thread that feeds the views, in order: from memory when it is close, from sled when it is behind.
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{self, SyncSender},
+    },
+    thread,
+};
 
 use waybill_core::{Event, Recorded};
 use waybill_proto::parse;
@@ -8,20 +16,23 @@ use waybill_store::{Fault, Record, Verdict};
 use crate::{
     limits,
     shared::{Batch, Shared, read, write},
+    view_checkpoint,
     writer::chain,
 };
 
-/// Folds until the ledger stops.
+/// Folds until the ledger stops, from where the last checkpoint was.
 pub(crate) fn run(shared: &Arc<Shared>) {
+    done(shared, view_checkpoint::restore(shared));
     while !shared.stopping.load(Ordering::Acquire) {
         match step(shared) {
             Ok(true) => {}
-            Ok(false) => shared.wait_for_batches(),
+            Ok(false) => shared.wait_beyond(|heads| heads.folded),
             Err(fault) => {
                 tracing::error!(error = %chain(&fault), "the views cannot read what is recorded; questions stay behind");
                 shared.pause();
             }
         }
+        view_checkpoint::keep_if_due(shared);
     }
 }
 
@@ -39,16 +50,56 @@ fn step(shared: &Shared) -> Result<bool, Fault> {
     }
     let last = heads
         .applied
-        .min(heads.folded + limits::FOLD_EVENTS_MAX as u64);
-    let records = read(&shared.database).records(next..=last, limits::FOLD_EVENTS_MAX)?;
-    let Some(tip) = records.last().map(|record| record.position) else {
-        return Err(Fault::Suspect {
-            why: format!("positions {next} to {last} are applied and not there"),
-        });
-    };
-    fold(shared, records.iter().filter_map(recorded).collect());
-    done(shared, tip);
+        .min(heads.folded + limits::CATCH_UP_EVENTS_MAX);
+    catch_up(shared, next, last)?;
     Ok(true)
+}
+
+/// Folds what sled holds: one thread reads and parses while this one folds.
+fn catch_up(shared: &Shared, first: u64, last: u64) -> Result<(), Fault> {
+    let (send, receive) = mpsc::sync_channel(CHUNKS_AHEAD);
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || read_parsed(shared, first, last, &send));
+        for (events, tip) in receive {
+            fold(shared, events);
+            done(shared, tip);
+            if shared.stopping.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        let read = reader.join();
+        read.unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Parsed events, and the position that they reach.
+type Chunk = (Vec<Recorded>, u64);
+
+/// Chunks that are read ahead of the fold.
+const CHUNKS_AHEAD: usize = 2;
+
+/// Reads on until all is sent or nobody listens any more.
+fn read_parsed(
+    shared: &Shared,
+    first: u64,
+    last: u64,
+    send: &SyncSender<Chunk>,
+) -> Result<(), Fault> {
+    let mut next = first;
+    while next <= last {
+        let records = read(&shared.database).records(next..=last, limits::FOLD_EVENTS_MAX)?;
+        let Some(tip) = records.last().map(|record| record.position) else {
+            return Err(Fault::Suspect {
+                why: format!("positions {next} to {last} are applied and not there"),
+            });
+        };
+        let events = records.iter().filter_map(recorded).collect();
+        if send.send((events, tip)).is_err() {
+            return Ok(());
+        }
+        next = tip + 1;
+    }
+    Ok(())
 }
 
 /// The events of a batch from a position on, with their places.

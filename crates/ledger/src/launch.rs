@@ -158,6 +158,7 @@ fn share(config: Config, host: Host, found: Found) -> Result<Shared, Fault> {
         keeper_wake: Condvar::new(),
         keeper_lock: Mutex::new(()),
         facts: RwLock::new(Facts::default()),
+        views_kept: AtomicU64::new(0),
         durable: RwLock::new(Durable {
             position,
             record_time: tip.map(|tip| tip.record_time),

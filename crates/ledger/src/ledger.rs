@@ -18,6 +18,7 @@ use crate::{
     ask::AssumedFold,
     keeper, leaf, limits,
     shared::{Shared, Writing, lock, read, write},
+    view_checkpoint,
     words::{Emitted, Finding, Heads, Progress, Refused, Rejection, Severity},
     writer::{Item, Job, Order, Parsed, busy, chain},
 };
@@ -223,6 +224,7 @@ impl Threads {
         self.shared.wake();
         self.shared.keeper_wake.notify_all();
         others.into_iter().for_each(|handle| drop(handle.join()));
+        view_checkpoint::keep_if_due(&self.shared);
         let head = keeper::write_head(&self.shared).map(|_| ());
         let synced = lock(&self.shared.side_log).sync();
         let closed = self.close_database();

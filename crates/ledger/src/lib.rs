@@ -2,7 +2,7 @@
 //!
 //! Refuses to know: gRPC, HTTP, files, the terminal. Time and randomness come in through [`Host`]. Reading order:
 //! [`words`] (what goes in and comes out), `admit` (the verdict, pure), `leaf` (leaf and index keys, pure), `open` and
-//! `launch` (start-up), `writer` (journal first), `applier` (sled), `folder` (views), `keeper` (small things once a
+//! `launch` (start-up), `writer` (journal first), `applier` (sled), `folder` and `view_checkpoint` (views), `keeper` (small things once a
 //! second), [`ledger`] (the handle), `read`, `prove` and `ask` (what it answers), [`verify`], [`carry`] and [`loss`] (offline).
 
 mod admit;
@@ -24,6 +24,7 @@ mod recent;
 mod shared;
 mod status;
 pub mod verify;
+mod view_checkpoint;
 pub mod words;
 mod writer;
 

@@ -16,9 +16,14 @@ pub(crate) const COMMIT_BYTES_MAX: usize = 3 << 20;
 pub(crate) const STEP_EVENTS_MAX: usize = 4_000;
 /// Events that the views take in under one lock, so that questions never wait long.
 pub(crate) const FOLD_EVENTS_MAX: usize = 4_000;
-/// Bytes of batches kept for a folder that lags; beyond that it reads from sled.
-pub(crate) const RECENT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of batches kept for a folder that lags; beyond that it reads from sled. Parsed, an event takes several times its
+/// bytes.
+pub(crate) const RECENT_BYTES_MAX: usize = 16 << 20;
 /// What a busy ledger tells emitters to wait, in milliseconds: a few group commits.
 pub(crate) const RETRY_AFTER_MS: u64 = 50;
 /// Disk space that writing leaves alone, in bytes: a segment and sled's own needs.
 pub(crate) const DISK_RESERVE_BYTES: u64 = 96 << 20;
+/// Events of sled that are folded before the folder looks up again.
+pub(crate) const CATCH_UP_EVENTS_MAX: u64 = 200_000;
+/// Room that a checkpoint of the views is allowed for each event before it is begun, in bytes; it takes about half.
+pub(crate) const VIEW_CHECKPOINT_BYTES_PER_EVENT: u64 = 200;

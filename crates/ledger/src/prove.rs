@@ -6,7 +6,7 @@ use waybill_tlog as tlog;
 use crate::{
     leaf,
     ledger::Ledger,
-    shared::read,
+    shared::{Shared, read},
     words::{Checkpoint, Consistency, Inclusion, Proven, ReadFailure},
 };
 
@@ -114,16 +114,11 @@ impl Ledger {
 
     /// Root of the tree of a size that sled holds.
     pub(crate) fn root_at(&self, size: u64) -> Result<Hash, ReadFailure> {
-        let durable = read(&self.shared.durable);
-        if durable.position == size {
-            return Ok(durable.root);
-        }
-        drop(durable);
-        Ok(tlog::root_at(size, |level, index| self.node(level, index))?)
+        Ok(self.shared.root_at(size)?)
     }
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, Fault> {
-        read(&self.shared.database).node(level, index, tlog::node_hash)
+        self.shared.node(level, index)
     }
 
     /// The size asked for, once sled holds that much.
@@ -133,6 +128,22 @@ impl Ledger {
         }
         self.wait_for(wanted, |heads| heads.applied).await?;
         Ok(wanted)
+    }
+}
+
+impl Shared {
+    /// Root of the tree of a size that sled holds.
+    pub(crate) fn root_at(&self, size: u64) -> Result<Hash, Fault> {
+        let durable = read(&self.durable);
+        if durable.position == size {
+            return Ok(durable.root);
+        }
+        drop(durable);
+        tlog::root_at(size, |level, index| self.node(level, index))
+    }
+
+    fn node(&self, level: u8, index: u64) -> Result<Hash, Fault> {
+        read(&self.database).node(level, index, tlog::node_hash)
     }
 }
 

@@ -10,6 +10,7 @@ use waybill_store::{Fault, Record, database::Database};
 use crate::{
     limits, open,
     shared::{Batch, Shared, lock, read, write},
+    words::Heads,
 };
 
 /// How long a thread sleeps at most before it looks again; wakes come sooner.
@@ -28,25 +29,21 @@ impl Shared {
         self.recent_grew.notify_all();
     }
 
-    /// Sleeps until something may have changed.
-    pub(crate) fn wait_for_batches(&self) {
+    /// Sleeps until there may be something beyond a position. Each thread names its own: one that woke for another's
+    /// work would spin until that is done.
+    pub(crate) fn wait_beyond(&self, done: impl Fn(&Heads) -> u64) {
         let guard = lock(&self.recent_lock);
         let heads = *self.heads.borrow();
-        let idle = heads.durable == heads.applied && heads.applied == heads.folded;
-        if idle || !self.has_work(heads.applied, heads.folded) {
+        let newest = read(&self.recent)
+            .back()
+            .map_or(0, |batch| batch.tip.position);
+        if newest.max(heads.applied) <= done(&heads) {
             drop(
                 self.recent_grew
                     .wait_timeout(guard, LOOK_AGAIN)
                     .unwrap_or_else(PoisonError::into_inner),
             );
         }
-    }
-
-    fn has_work(&self, applied: u64, folded: u64) -> bool {
-        folded < applied
-            || read(&self.recent)
-                .back()
-                .is_some_and(|batch| batch.tip.position > applied.min(folded))
     }
 
     /// Sleeps a little after a failure.

@@ -96,6 +96,8 @@ pub(crate) struct Shared {
     pub(crate) keeper_wake: Condvar,
     pub(crate) keeper_lock: Mutex<()>,
     pub(crate) facts: RwLock<Facts>,
+    /// Position that the views' checkpoint reaches.
+    pub(crate) views_kept: AtomicU64,
     pub(crate) durable: RwLock<Durable>,
     pub(crate) heads: watch::Sender<Heads>,
     pub(crate) writing: RwLock<Writing>,

@@ -17,6 +17,9 @@ pub struct Config {
     pub segment_bytes: u64,
     /// Bytes that sled may cache.
     pub cache_bytes: u64,
+    /// Events after which what the views have folded is kept in a file (LEDGER S7), so that a start need not fold them
+    /// again; a large ledger does so less often.
+    pub view_checkpoint_events: u64,
     /// How the lock file names this process to others: an address to ask, or a command.
     pub holder: String,
 }

@@ -49,6 +49,7 @@ impl Bed {
             probe: None,
             segment_bytes: 1 << 20,
             cache_bytes: 16 << 20,
+            view_checkpoint_events: 20,
             holder: "a test".to_owned(),
         }
     }
@@ -363,6 +364,83 @@ fn no_question_opens_a_journal_segment() {
     assert!(run(ledger.trace(&ReadOptions::default(), question)).is_ok());
     assert!(run(ledger.inclusion(5, 0)).is_ok());
     assert!(emit(&ledger, &events[7..8]).remove(0).unwrap().duplicate);
+}
+
+/// Closes a ledger once the views have taken in everything.
+fn close_folded(ledger: Ledger) {
+    let read = ReadOptions {
+        at_least: Some(AtLeast {
+            ledger_id: String::new(),
+            position: applied(&ledger),
+        }),
+        ..ReadOptions::default()
+    };
+    let question = trace::Question {
+        reference: "a".repeat(40),
+        ..trace::Question::default()
+    };
+    run(ledger.trace(&read, question)).unwrap();
+    ledger.close().unwrap();
+}
+
+#[test]
+fn what_the_views_kept_answers_as_if_everything_were_folded_again() {
+    let bed = Bed::new();
+    let kept = bed
+        .config()
+        .directory
+        .join("views")
+        .join("facts.checkpoint");
+    let question = |digit: char| trace::Question {
+        reference: digit.to_string().repeat(40),
+        ..trace::Question::default()
+    };
+    let ask = || {
+        let ledger = bed.open();
+        let read = ReadOptions {
+            at_least: Some(AtLeast {
+                ledger_id: String::new(),
+                position: applied(&ledger),
+            }),
+            evaluated_time: Some(Time::from_nanos_clamped(1_800_000_000_000_000_000)),
+            ..ReadOptions::default()
+        };
+        "0123456789abcdef"
+            .chars()
+            .map(|digit| run(ledger.trace(&read, question(digit))).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let ledger = bed.open();
+    for (number, digit) in "0123456789abcdef".repeat(3).chars().enumerate() {
+        emit(&ledger, &[commit(&number.to_string(), digit)]);
+    }
+    close_folded(ledger);
+    assert!(kept.exists());
+    let with = ask();
+    let whole = fs::read(&kept).unwrap();
+    fs::remove_file(&kept).unwrap();
+    assert_eq!(ask(), with, "folded again");
+    fs::write(&kept, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(ask(), with, "half a checkpoint is none");
+    let other = Bed::new();
+    let ledger = other.open();
+    emit(
+        &ledger,
+        &(0..60)
+            .map(|n| commit(&format!("other-{n}"), 'a'))
+            .collect::<Vec<_>>(),
+    );
+    close_folded(ledger);
+    fs::copy(
+        other
+            .config()
+            .directory
+            .join("views")
+            .join("facts.checkpoint"),
+        &kept,
+    )
+    .unwrap();
+    assert_eq!(ask(), with, "another ledger's checkpoint is not believed");
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {

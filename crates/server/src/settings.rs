@@ -73,7 +73,7 @@ impl Default for Limits {
             json_calls: 64,
             emit_streams: 256,
             tails: 256,
-            stream_requests: 16,
+            stream_requests: 1024,
             stream_bytes: 4 << 20,
             computing: 8,
             wait_max: Duration::from_secs(10),

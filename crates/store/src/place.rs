@@ -24,6 +24,7 @@ mod tests;
 
 pub use directory::{Identity, Place, database_dir, identity, journal_dir, refusals_dir};
 pub use head::Head;
+pub(crate) use head::{hex, unhex};
 pub use lock::holder;
 pub use space::{BALLAST_BYTES, Space};
 

@@ -49,7 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("memory      {:.0} B/event", memory as f64 / events as f64);
     questions(&facts, &world, events);
     let started = Instant::now();
-    let bytes = facts.checkpoint();
+    let mut bytes = Vec::new();
+    facts.checkpoint(&mut |piece| bytes.extend_from_slice(piece));
     println!(
         "checkpoint  {:.0} B/event in {:?}",
         bytes.len() as f64 / events as f64,

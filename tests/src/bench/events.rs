@@ -1,8 +1,13 @@
-//! The stated mix: half commits, the rest builds, deployments, changes, metrics; about 250 bytes each.
+//! The stated mix: rounds of ten events of one service, fifty services in turn: five commits, a build of the last, its
+//! deployments to staging and production, its merged change, and a metric window; about 250 bytes each.
 use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
 use waybill_proto::pb::{self, event::Payload};
+
+const SERVICES: u64 = 50;
+/// Events of one round.
+const ROUND: u64 = 10;
 
 /// The encoded event of a number: always the same for the same number, and unlike every other.
 pub(crate) fn encoded(number: u64) -> Bytes {
@@ -11,7 +16,7 @@ pub(crate) fn encoded(number: u64) -> Bytes {
 
 pub(crate) fn event(number: u64) -> pb::Event {
     pb::Event {
-        source: format!("/bench/ci/{}", number % 50),
+        source: format!("/bench/ci/{}", number / ROUND % SERVICES),
         id: format!("run-{number}"),
         occur_time: Some(time(number)),
         payload: Some(payload(number)),
@@ -37,11 +42,28 @@ fn revision(number: u64) -> String {
 }
 
 fn repository(number: u64) -> String {
-    format!("github.com/acme/service-{}", number % 50)
+    format!("github.com/acme/{}", service(number))
+}
+
+pub(crate) fn service(number: u64) -> String {
+    format!("service-{}", number / ROUND % SERVICES)
+}
+
+/// The last commit of a number's round.
+fn tip(number: u64) -> String {
+    revision(number - number % ROUND + 4)
+}
+
+/// The commit before, in this round or in the last one of the same service.
+fn parent(number: u64) -> Option<String> {
+    match number % ROUND {
+        0 => number.checked_sub(SERVICES * ROUND).map(tip),
+        _ => Some(revision(number - 1)),
+    }
 }
 
 fn payload(number: u64) -> Payload {
-    match number % 10 {
+    match number % ROUND {
         0..5 => commit(number),
         5 => build(number),
         6 | 7 => deployment(number),
@@ -54,7 +76,7 @@ fn commit(number: u64) -> Payload {
     let recorded = pb::CommitRecorded {
         repository: repository(number),
         revision: revision(number),
-        parents: number.checked_sub(50).map(revision).into_iter().collect(),
+        parents: parent(number).into_iter().collect(),
         author_time: Some(time(number)),
         commit_time: Some(time(number)),
         subject_line: format!("checkout: make step {number} of the cart quicker"),
@@ -79,7 +101,7 @@ fn build(number: u64) -> Payload {
         build_id: format!("b-{number}"),
         source_revisions: vec![pb::Revision {
             repository: repository(number),
-            revision: revision(number - 5),
+            revision: tip(number),
         }],
         outcome: pb::Outcome::Success.into(),
         ..Default::default()
@@ -92,7 +114,7 @@ fn build(number: u64) -> Payload {
 fn deployment(number: u64) -> Payload {
     let info = pb::DeploymentInfo {
         deployment_id: format!("d-{number}"),
-        service: format!("service-{}", number % 50),
+        service: service(number),
         environment: if number.is_multiple_of(2) {
             "staging"
         } else {
@@ -101,7 +123,7 @@ fn deployment(number: u64) -> Payload {
         .to_owned(),
         revisions: vec![pb::Revision {
             repository: repository(number),
-            revision: revision(number - 6),
+            revision: tip(number),
         }],
         ..Default::default()
     };
@@ -120,12 +142,12 @@ fn change(number: u64) -> Payload {
         repository: repository(number),
         number: number.to_string(),
         title: format!("Make step {number} of the cart quicker"),
-        head_revision: revision(number - 8),
+        head_revision: tip(number),
         ..Default::default()
     };
     let merged = pb::ChangeMerged {
         change: Some(info),
-        merge_revision: revision(number - 8),
+        merge_revision: tip(number),
         merge_method: pb::MergeMethod::Squash.into(),
     };
     Payload::Change(pb::ChangeEvent {
@@ -137,7 +159,7 @@ fn metric(number: u64) -> Payload {
     let window = pb::MetricWindowSummarized {
         metric: "http.server.request.duration".to_owned(),
         unit: "ms".to_owned(),
-        service: format!("service-{}", number % 50),
+        service: service(number),
         environment: "production".to_owned(),
         start_time: Some(time(number)),
         end_time: Some(Timestamp {

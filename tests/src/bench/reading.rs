@@ -58,11 +58,8 @@ pub(crate) async fn questions(url: &str) -> Result<Vec<Row>, String> {
         .map_err(text)?;
     let (mut traced, mut delivered) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        let reference = format!(
-            "deployment:service-{}/d-{}",
-            (round * 10 + 6) % 50,
-            round * 10 + 6
-        );
+        let number = round * 10 + 6;
+        let reference = format!("deployment:{}/d-{number}", events::service(number));
         let start = Instant::now();
         trace
             .trace(TraceRequest {
@@ -74,7 +71,7 @@ pub(crate) async fn questions(url: &str) -> Result<Vec<Row>, String> {
         traced.push(start.elapsed().as_secs_f64() * 1e3);
     }
     for round in 0..ROUNDS / 10 {
-        let service = format!("service-{}", round % 50);
+        let service = events::service(round * 10);
         let end = events::event(900_000).occur_time;
         let begin = end.map(|it| prost_types::Timestamp {
             seconds: it.seconds - 365 * 86_400,
@@ -104,7 +101,7 @@ pub(crate) async fn questions(url: &str) -> Result<Vec<Row>, String> {
 }
 
 /// Resident memory of the server for each event it holds.
-pub(crate) async fn memory(server: &Server) -> Result<Row, String> {
+pub(crate) async fn memory(server: &Server, what: &'static str) -> Result<Row, String> {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).map_err(text)?;
     let line = status
         .lines()
@@ -117,7 +114,7 @@ pub(crate) async fn memory(server: &Server) -> Result<Row, String> {
         .ok_or("VmRSS is a number")?;
     let held = append::durable(&server.url).await?;
     Ok(Row {
-        what: "memory for each event",
+        what,
         ours: format!("{} B", kib * 1024 / held),
         peer: format!("{} MiB for {held} events", kib / 1024),
         ratio: String::new(),
@@ -125,16 +122,26 @@ pub(crate) async fn memory(server: &Server) -> Result<Row, String> {
     })
 }
 
-/// Journal and database on disk against the raw bytes of the events.
+/// Journal and database on disk against the raw bytes of the events; what the views keep may be deleted, and is named.
 pub(crate) async fn disk(home: &Home, url: &str) -> Result<Row, String> {
     let held = append::durable(url).await?;
     let raw = held * append::raw_bytes_per_event();
-    let used = bytes_below(&home.data())?;
+    let journal = bytes_below(&home.data().join("journal"))?;
+    let sled = bytes_below(&home.data().join("sled"))?;
+    let views = home.data().join("views");
+    let views = if views.exists() {
+        bytes_below(&views)?
+    } else {
+        0
+    };
     Ok(Row {
         what: "disk, journal and sled",
-        ours: format!("{} MiB", used >> 20),
-        peer: format!("raw protobuf {} MiB", raw >> 20),
-        ratio: format!("{:.2}x", per_second(used, 1.0) / per_second(raw, 1.0)),
+        ours: format!("{} + {} MiB", journal >> 20, sled >> 20),
+        peer: format!("raw {} MiB (views {} MiB)", raw >> 20, views >> 20),
+        ratio: format!(
+            "{:.2}x",
+            per_second(journal + sled, 1.0) / per_second(raw, 1.0)
+        ),
         reach: "<= 1.3x",
     })
 }
@@ -164,6 +171,7 @@ pub(crate) async fn restart(home: &Home, server: Server) -> Result<(Server, Vec<
     let (to_emits, start_of_questions) = (start.elapsed().as_secs_f64(), start);
     until_questions(&server.url).await?;
     let to_questions = start_of_questions.elapsed().as_secs_f64();
+    let memory = memory(&server, "memory after that restart").await?;
     server.kill();
     fs::remove_dir_all(home.data().join("sled")).map_err(text)?;
     let start = Instant::now();
@@ -184,6 +192,7 @@ pub(crate) async fn restart(home: &Home, server: Server) -> Result<(Server, Vec<
             ratio: String::new(),
             reach: ">= 500 k/s",
         },
+        memory,
         Row {
             what: "full rebuild of sled",
             ours: rate(held, rebuild),

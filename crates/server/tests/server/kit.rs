@@ -74,6 +74,7 @@ fn ledger(directory: &TempDir) -> Ledger {
         state_directory: directory.path().join("state"),
         probe: None,
         segment_bytes: 8 << 20,
+        view_checkpoint_events: 1000,
         cache_bytes: 8 << 20,
         holder: "the server's tests".to_owned(),
     };

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     directory,
     fault::{Damage, Fault},
-    journal,
+    journal, view_checkpoint,
 };
 
 /// 1: the layout in the module's documentation.
@@ -145,6 +145,12 @@ impl Place {
     #[must_use]
     pub fn refusals_dir(&self) -> PathBuf {
         refusals_dir(&self.dir)
+    }
+
+    /// Where the checkpoint of a view is (LEDGER S7).
+    #[must_use]
+    pub fn view_checkpoint(&self, view: &str) -> PathBuf {
+        view_checkpoint::path(&self.dir, view)
     }
 
     /// Says in the lock file how others reach this process, such as the address it serves.

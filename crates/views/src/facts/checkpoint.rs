@@ -1,6 +1,6 @@
 //! Facts as a file: faster to read than to fold again, and never trusted further than its checksum.
 //!
-//! `waybill-facts`, version, last position, length of the body, body, checksum over everything before it. A file of
+//! `waybill-facts`, version, last position, body, checksum over everything before it. A file of
 //! another version, a short, long or damaged one is refused, and the facts are folded anew: nothing is ever migrated.
 use std::collections::BTreeMap;
 
@@ -11,52 +11,46 @@ use super::{
     column::Column,
     graph::Graph,
     lanes::Lanes,
-    pack::Pack,
+    pack::{Pack, Pieces, SUM_START, checksum},
     subjects::Subjects,
     text::{Symbols, Texts},
     timeline::Timeline,
 };
 
 const NAME: &[u8; 13] = b"waybill-facts";
-/// Raised with every change to what is folded or how it is laid out.
-const VERSION: u32 = 1;
 
 impl Facts {
-    /// These facts as bytes for [`Facts::restore`].
-    #[must_use]
-    pub fn checkpoint(&self) -> Vec<u8> {
-        let mut out = NAME.to_vec();
-        VERSION.pack(&mut out);
+    /// Raised with every change to what is folded or how it is laid out: a checkpoint of another version is no use.
+    pub const CHECKPOINT_VERSION: u32 = 2;
+
+    /// Hands these facts to `sink` in pieces; joined, they are bytes for [`Facts::restore`].
+    pub fn checkpoint(&self, sink: &mut dyn FnMut(&[u8])) {
+        let mut out = Pieces::new(sink);
+        out.extend_from_slice(NAME);
+        Self::CHECKPOINT_VERSION.pack(&mut out);
         self.head().0.pack(&mut out);
-        let length_at = out.len();
-        0_u64.pack(&mut out);
-        let body_at = out.len();
         self.pack_body(&mut out);
-        let length = (out.len() - body_at) as u64;
-        out[length_at..body_at].copy_from_slice(&length.to_le_bytes());
-        checksum(&out).pack(&mut out);
-        out
+        out.finish();
     }
 
     /// The facts of a checkpoint, or none when anything about it is off: then fold again.
     #[must_use]
     pub fn restore(bytes: &[u8]) -> Option<Self> {
         let (mut rest, mut sum) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
-        if u64::unpack(&mut sum)? != checksum(rest) {
+        if u64::unpack(&mut sum)? != checksum(SUM_START, rest) {
             return None;
         }
         let name = <[u8; NAME.len()]>::unpack(&mut rest)?;
         let version = u32::unpack(&mut rest)?;
         let position = u64::unpack(&mut rest)?;
-        let length = u64::unpack(&mut rest)?;
-        if &name != NAME || version != VERSION || length != rest.len() as u64 {
+        if &name != NAME || version != Self::CHECKPOINT_VERSION {
             return None;
         }
         let facts = Self::unpack_body(&mut rest)?;
         (rest.is_empty() && facts.head().0 == position).then_some(facts)
     }
 
-    fn pack_body(&self, out: &mut Vec<u8>) {
+    fn pack_body(&self, out: &mut Pieces<'_>) {
         self.symbols.texts.bytes.pack(out);
         self.symbols.handles.pack(out);
         pack_claims(&self.claims, out);
@@ -137,7 +131,7 @@ impl Facts {
     }
 }
 
-fn pack_claims(claims: &Claims, out: &mut Vec<u8>) {
+fn pack_claims(claims: &Claims, out: &mut Pieces<'_>) {
     claims.rows.pack(out);
     claims.positions.pack(out);
     claims.origins.pack(out);
@@ -191,7 +185,7 @@ fn unpack_amendments(bytes: &mut &[u8]) -> Option<Amendments> {
     Some(amendments)
 }
 
-fn pack_graph(graph: &Graph, out: &mut Vec<u8>) {
+fn pack_graph(graph: &Graph, out: &mut Pieces<'_>) {
     graph.nodes.pack(out);
     graph.tails.pack(out);
     graph.commits.pack(out);
@@ -222,7 +216,7 @@ fn unpack_graph(bytes: &mut &[u8]) -> Option<Graph> {
     Some(graph)
 }
 
-fn pack_timeline(timeline: &Timeline, out: &mut Vec<u8>) {
+fn pack_timeline(timeline: &Timeline, out: &mut Pieces<'_>) {
     timeline.open.pack(out);
     timeline.any.pack(out);
     timeline.landmarks.pack(out);
@@ -240,16 +234,4 @@ fn unpack_timeline(bytes: &mut &[u8]) -> Option<Timeline> {
         closed: Pack::unpack(bytes)?,
         last_closed: Pack::unpack(bytes)?,
     })
-}
-
-/// FNV-1a over words of eight bytes, then bytes: finds damage, not malice.
-fn checksum(bytes: &[u8]) -> u64 {
-    const PRIME: u64 = 0x0100_0000_01B3;
-    let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(29);
-    let (words, rest) = bytes.as_chunks::<8>();
-    let sum = words.iter().fold(0xCBF2_9CE4_8422_2325, |sum, word| {
-        step(sum, u64::from_le_bytes(*word))
-    });
-    rest.iter()
-        .fold(sum, |sum, byte| step(sum, u64::from(*byte)))
 }

@@ -23,16 +23,76 @@ use super::{
     text::{Symbol, Text},
 };
 
+/// Bytes on their way out: handed on in pieces, so that facts are never in memory twice, and summed up.
+pub(super) struct Pieces<'a> {
+    piece: Vec<u8>,
+    sum: u64,
+    sink: &'a mut dyn FnMut(&[u8]),
+}
+
+/// Bytes of a piece; a multiple of eight, for the checksum goes over words.
+const PIECE_BYTES: usize = 1 << 20;
+
+impl<'a> Pieces<'a> {
+    pub(super) fn new(sink: &'a mut dyn FnMut(&[u8])) -> Self {
+        Self {
+            piece: Vec::with_capacity(PIECE_BYTES),
+            sum: SUM_START,
+            sink,
+        }
+    }
+
+    pub(super) fn push(&mut self, byte: u8) {
+        self.extend_from_slice(&[byte]);
+    }
+
+    pub(super) fn extend_from_slice(&mut self, mut bytes: &[u8]) {
+        while self.piece.len() + bytes.len() >= PIECE_BYTES {
+            let (first, rest) = bytes.split_at(PIECE_BYTES - self.piece.len());
+            self.piece.extend_from_slice(first);
+            self.hand_on();
+            bytes = rest;
+        }
+        self.piece.extend_from_slice(bytes);
+    }
+
+    /// Hands on the rest, and the checksum of everything.
+    pub(super) fn finish(mut self) {
+        self.hand_on();
+        (self.sink)(&self.sum.to_le_bytes());
+    }
+
+    fn hand_on(&mut self) {
+        self.sum = checksum(self.sum, &self.piece);
+        (self.sink)(&self.piece);
+        self.piece.clear();
+    }
+}
+
+pub(super) const SUM_START: u64 = 0xCBF2_9CE4_8422_2325;
+
+/// FNV-1a over words of eight bytes, then bytes: finds damage, not malice.
+pub(super) fn checksum(sum: u64, bytes: &[u8]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01B3;
+    let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(29);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let sum = words
+        .iter()
+        .fold(sum, |sum, word| step(sum, u64::from_le_bytes(*word)));
+    rest.iter()
+        .fold(sum, |sum, byte| step(sum, u64::from(*byte)))
+}
+
 /// To bytes and back. `unpack` takes what it reads off the front and is none where the bytes do not fit.
 pub(super) trait Pack: Sized {
-    fn pack(&self, out: &mut Vec<u8>);
+    fn pack(&self, out: &mut Pieces<'_>);
     fn unpack(bytes: &mut &[u8]) -> Option<Self>;
 }
 
 macro_rules! pack_numbers {
     ($($number:ty),*) => {$(
         impl Pack for $number {
-            fn pack(&self, out: &mut Vec<u8>) {
+            fn pack(&self, out: &mut Pieces<'_>) {
                 out.extend_from_slice(&self.to_le_bytes());
             }
             fn unpack(bytes: &mut &[u8]) -> Option<Self> {
@@ -48,7 +108,7 @@ macro_rules! pack_numbers {
 macro_rules! pack_structs {
     ($($name:ident { $($field:ident),* })*) => {$(
         impl Pack for $name {
-            fn pack(&self, out: &mut Vec<u8>) {
+            fn pack(&self, out: &mut Pieces<'_>) {
                 $(self.$field.pack(out);)*
             }
             fn unpack(bytes: &mut &[u8]) -> Option<Self> {
@@ -62,7 +122,7 @@ macro_rules! pack_structs {
 macro_rules! pack_packed {
     ($($name:ident { $($field:ident),* })*) => {$(
         impl Pack for $name {
-            fn pack(&self, out: &mut Vec<u8>) {
+            fn pack(&self, out: &mut Pieces<'_>) {
                 $({ self.$field }.pack(out);)*
             }
             fn unpack(bytes: &mut &[u8]) -> Option<Self> {
@@ -76,7 +136,7 @@ macro_rules! pack_packed {
 macro_rules! pack_words {
     ($($name:ident { $($word:ident),* })*) => {$(
         impl Pack for $name {
-            fn pack(&self, out: &mut Vec<u8>) {
+            fn pack(&self, out: &mut Pieces<'_>) {
                 #[allow(dead_code, reason = "only its discriminants are used")]
                 enum Place { $($word),* }
                 match self { $(Self::$word => out.push(Place::$word as u8)),* }
@@ -153,7 +213,7 @@ pack_words! {
 }
 
 impl Pack for bool {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         out.push(u8::from(*self));
     }
     fn unpack(bytes: &mut &[u8]) -> Option<Self> {
@@ -166,7 +226,7 @@ impl Pack for bool {
 }
 
 impl<const N: usize> Pack for [u8; N] {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         out.extend_from_slice(self);
     }
     fn unpack(bytes: &mut &[u8]) -> Option<Self> {
@@ -177,7 +237,7 @@ impl<const N: usize> Pack for [u8; N] {
 }
 
 impl<T: Pack> Pack for Option<T> {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         self.is_some().pack(out);
         if let Some(value) = self {
             value.pack(out);
@@ -192,7 +252,7 @@ impl<T: Pack> Pack for Option<T> {
 }
 
 impl<A: Pack, B: Pack> Pack for (A, B) {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         self.0.pack(out);
         self.1.pack(out);
     }
@@ -202,7 +262,7 @@ impl<A: Pack, B: Pack> Pack for (A, B) {
 }
 
 impl<A: Pack, B: Pack, C: Pack> Pack for (A, B, C) {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         self.0.pack(out);
         self.1.pack(out);
         self.2.pack(out);
@@ -213,7 +273,7 @@ impl<A: Pack, B: Pack, C: Pack> Pack for (A, B, C) {
 }
 
 impl<T: Pack> Pack for Vec<T> {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         (self.len() as u64).pack(out);
         for item in self {
             item.pack(out);
@@ -231,7 +291,7 @@ impl<T: Pack> Pack for Vec<T> {
 }
 
 impl<T: Pack> Pack for Column<T> {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         (self.len() as u64).pack(out);
         self.iter().for_each(|row| row.pack(out));
     }
@@ -242,7 +302,7 @@ impl<T: Pack> Pack for Column<T> {
 }
 
 impl<T: Pack + Ord> Pack for BTreeSet<T> {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         (self.len() as u64).pack(out);
         self.iter().for_each(|item| item.pack(out));
     }
@@ -252,7 +312,7 @@ impl<T: Pack + Ord> Pack for BTreeSet<T> {
 }
 
 impl<K: Pack + Ord, V: Pack> Pack for BTreeMap<K, V> {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         (self.len() as u64).pack(out);
         for (key, value) in self {
             key.pack(out);
@@ -267,7 +327,7 @@ impl<K: Pack + Ord, V: Pack> Pack for BTreeMap<K, V> {
 macro_rules! pack_texts {
     ($($text:ty),*) => {$(
         impl Pack for $text {
-            fn pack(&self, out: &mut Vec<u8>) {
+            fn pack(&self, out: &mut Pieces<'_>) {
                 (self.len() as u64).pack(out);
                 out.extend_from_slice(self.as_bytes());
             }
@@ -284,7 +344,7 @@ pack_texts!(std::sync::Arc<str>);
 macro_rules! pack_handles {
     ($($handle:ident),*) => {$(
         impl Pack for $handle {
-            fn pack(&self, out: &mut Vec<u8>) {
+            fn pack(&self, out: &mut Pieces<'_>) {
                 self.0.pack(out);
             }
             fn unpack(bytes: &mut &[u8]) -> Option<Self> {
@@ -297,7 +357,7 @@ macro_rules! pack_handles {
 pack_handles!(Symbol, Text, RevisionRef);
 
 impl Pack for BuildStep {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         match self {
             Self::Queued => out.push(0),
             Self::Started => out.push(1),
@@ -318,7 +378,7 @@ impl Pack for BuildStep {
 }
 
 impl Pack for DeploymentMove {
-    fn pack(&self, out: &mut Vec<u8>) {
+    fn pack(&self, out: &mut Pieces<'_>) {
         match self {
             Self::Requested => out.push(0),
             Self::Started => out.push(1),

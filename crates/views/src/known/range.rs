@@ -1,5 +1,5 @@
 //! Which commits are reachable from here and not from there.
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use super::{Known, NodeMap};
 
@@ -11,8 +11,8 @@ const QUEUED: u8 = 4;
 /// Heads that something ran before, kept in order so that a walk takes in only those it can meet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heads {
-    /// (order, node), ascending.
-    sorted: Vec<(i64, u32)>,
+    /// (order, node).
+    sorted: BTreeSet<(i64, u32)>,
 }
 
 /// Reachable from the new heads and from none of the old.
@@ -28,10 +28,8 @@ pub(crate) struct Range {
 
 impl Heads {
     pub(crate) fn insert(&mut self, known: &Known<'_>, node: u32) {
-        let key = (known.facts.graph.at(node).order, node);
-        if let Err(at) = self.sorted.binary_search(&key) {
-            self.sorted.insert(at, key);
-        }
+        let order = known.facts.graph.at(node).order;
+        self.sorted.insert((order, node));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
