@@ -80,7 +80,7 @@ fn a_flipped_bit_stops_writing_and_no_read() {
     let it = Stopped::new();
     let (segment, at) = middle(&it.home);
     flip(&segment, 8 * at).unwrap();
-    let verified = verify(&it.home);
+    let verified = verify(&it.home, &it.home.data());
     assert_eq!(verified.status.code(), Some(12), "{}", said(&verified));
     assert!(
         said(&verified).contains("00000001.segment"),
@@ -239,7 +239,7 @@ fn whoever_accepts_a_loss_gets_a_new_ledger_that_names_the_old_one() {
         [kept, next]
     );
     assert_eq!(server.stop().unwrap(), Some(0));
-    assert!(verify(&it.home).status.success());
+    assert!(verify(&it.home, &it.home.data()).status.success());
     let again = waybill(&it.home, &["ledger", "accept-loss", "--yes", &root]);
     assert!(
         !again.status.success(),

@@ -4,6 +4,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -40,7 +41,7 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("home");
         fs::create_dir(&root).unwrap();
-        let model = Model::build(dir.path()).unwrap();
+        let model = shim().keeping_in(dir.path());
         model.settle(&root).unwrap();
         Self {
             dir,
@@ -63,11 +64,35 @@ impl Bed {
         model.into_iter().chain(rules).collect()
     }
 
+    /// Runs the command on the ledger, under the model.
+    pub(crate) fn waybill(&self, rules: &[(&str, &str)], arguments: &[&str]) -> Output {
+        command(&self.home, arguments)
+            .envs(self.environment(rules))
+            .output()
+            .unwrap()
+    }
+
     /// Cuts the power: a server dies, and only what was synced is left.
     pub(crate) fn cut(&self, server: Server) {
         server.kill();
+        self.cut_idle();
+    }
+
+    /// Cuts the power while nothing runs.
+    pub(crate) fn cut_idle(&self) {
         self.model.cut(&self.home.root).unwrap();
     }
+
+    /// Takes all that is there now as durable.
+    pub(crate) fn settle(&self) {
+        self.model.settle(&self.home.root).unwrap();
+    }
+}
+
+/// The shim, compiled once.
+fn shim() -> &'static Model {
+    static SHIM: OnceLock<Model> = OnceLock::new();
+    SHIM.get_or_init(|| Model::build(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap())
 }
 
 pub(crate) fn serve(home: &Home) -> Server {
@@ -81,21 +106,19 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 
 /// Runs the command on a home's ledger directory.
 pub(crate) fn waybill(home: &Home, arguments: &[&str]) -> Output {
-    process::command(home)
-        .args(arguments)
-        .arg("--ledger")
-        .arg(home.data())
-        .output()
-        .unwrap()
+    command(home, arguments).output().unwrap()
 }
 
-/// `waybill verify` of a home's ledger directory.
-pub(crate) fn verify(home: &Home) -> Output {
-    process::command(home)
-        .arg("verify")
-        .arg(home.data())
-        .output()
-        .unwrap()
+fn command(home: &Home, arguments: &[&str]) -> Command {
+    let mut command = process::command(home);
+    command.args(arguments).arg("--ledger").arg(home.data());
+    command
+}
+
+/// `waybill verify` of a ledger's directory or an export.
+pub(crate) fn verify(home: &Home, path: &Path) -> Output {
+    let mut command = process::command(home);
+    command.arg("verify").arg(path).output().unwrap()
 }
 
 /// What a command said, on both streams.
@@ -166,6 +189,22 @@ impl Wire {
             other => panic!("no receipt: {other:?}"),
         };
         Ok(response.results.into_iter().map(position).collect())
+    }
+
+    /// Emits an event that is refused: it has no id.
+    pub(crate) fn emit_refused(&self) {
+        let event = pb::Event {
+            id: String::new(),
+            ..load::event(EMITTER, 0)
+        };
+        let events = vec![event];
+        let mut client = EmitServiceClient::new(self.channel.clone());
+        let response = self.runtime.block_on(client.emit(EmitRequest { events }));
+        let result = response.unwrap().into_inner().results.remove(0).result;
+        assert!(
+            matches!(result, Some(pb::emit_result::Result::Refusal(_))),
+            "{result:?}"
+        );
     }
 
     /// Emits again and again until there are receipts: what came to stand in the way has been taken away.

@@ -8,6 +8,7 @@
 mod crash;
 mod damaged_journal;
 mod failed_sync;
+mod fsync_mutants;
 mod full_disk;
 mod house;
 mod kit;

@@ -79,7 +79,7 @@ fn a_start_with_a_healthy_database_reads_the_tail_and_one_without_finds_the_dama
     assert_eq!(wire.emit(EVENTS..EVENTS + 1).unwrap(), [EVENTS + 2]);
     assert_eq!(server.stop().unwrap(), Some(0));
 
-    let verified = verify(&bed.home);
+    let verified = verify(&bed.home, &bed.home.data());
     assert_eq!(verified.status.code(), Some(12), "{}", said(&verified));
     assert!(
         said(&verified).contains("00000002.segment"),

@@ -8,8 +8,9 @@
  * LOSS_SKIP=<rules>   pretends that syncs succeeded which did nothing: a mutant that a test must catch.
  * LOSS_EIO=<rules>    makes syncs fail with EIO, and keeps nothing of them.
  *
- * Rules are separated by commas. <word> is any sync of a path that holds the word; =<name> of a path that ends in /name, so
- * of a directory and not of what is in it; either may end in :<n>, for the n-th such sync of the process alone.
+ * Rules are separated by commas. <word> is any sync of a path that holds the word; =<name> of one whose last part is the name,
+ * so of a directory and not of what is in it; ^<name> of one whose last part begins so. Each may end in :<n>, for the n-th
+ * such sync of the process alone.
  * sync_file_range keeps nothing: it is no sync.
  */
 #define _GNU_SOURCE
@@ -31,7 +32,7 @@
 struct range { off_t from, to; struct range *next; };
 struct file { char id[64]; struct range *dirty; struct file *next; };
 /* left: syncs until the one that is meant; -1 for all of them. */
-struct rule { const char *word; int whole_name; long left; struct rule *next; };
+struct rule { char kind; const char *word; long left; struct rule *next; };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct file *files;
@@ -44,9 +45,11 @@ static struct rule *rules_of(const char *name) {
     struct rule *rules = NULL;
     char *text = getenv(name), *rest = text ? strdup(text) : NULL;
     for (char *word; (word = strsep(&rest, ","));) {
+        if (!*word) continue;
         char *colon = strrchr(word, ':');
         struct rule *r = malloc(sizeof *r);
-        *r = (struct rule){word + (*word == '='), *word == '=', colon ? atol(colon + 1) : -1, rules};
+        int named = *word == '=' || *word == '^';
+        *r = (struct rule){named ? *word : 0, word + named, colon ? atol(colon + 1) : -1, rules};
         if (colon) *colon = 0;
         rules = r;
     }
@@ -55,10 +58,12 @@ static struct rule *rules_of(const char *name) {
 
 /* Whether a sync of a path is one that a rule means. Counts it for every rule. */
 static int meant(struct rule *rules, const char *path) {
-    const char *slash = strrchr(path, '/');
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     int found = 0;
     for (struct rule *r = rules; r; r = r->next) {
-        int matches = r->whole_name ? slash && !strcmp(slash + 1, r->word) : strstr(path, r->word) != NULL;
+        int matches = r->kind == '=' ? !strcmp(name, r->word)
+                    : r->kind == '^' ? !strncmp(name, r->word, strlen(r->word))
+                    : strstr(path, r->word) != NULL;
         if (matches && (r->left < 0 || (r->left > 0 && --r->left == 0))) found = 1;
     }
     return found;
