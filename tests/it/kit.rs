@@ -41,13 +41,14 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("home");
         fs::create_dir(&root).unwrap();
+        Self::with(Home { root }, dir)
+    }
+
+    /// A home that is there already.
+    pub(crate) fn with(home: Home, dir: TempDir) -> Self {
         let model = shim().keeping_in(dir.path());
-        model.settle(&root).unwrap();
-        Self {
-            dir,
-            home: Home { root },
-            model,
-        }
+        model.settle(&home.root).unwrap();
+        Self { dir, home, model }
     }
 
     /// Serves under the model; `rules` are variables of the shim with their rules.
