@@ -183,6 +183,22 @@ mod tests {
             }),
             ("moved", |held| held.swap_contents(1, 3)),
             ("disordered", |held| held.swap_contents(1, 2)),
+            // The content of another event under a position that has a receipt.
+            ("lost", |held| held[1].1 = Held::Strange("hello".into())),
+            ("phantom", |held| held[1].1 = Held::Strange("hello".into())),
+            // A whole emitter, and everything.
+            ("lost", |held| held[3].1 = Held::Own),
+            ("lost", |held| held.clear()),
+            // The second emitter's event under the first one's name.
+            ("doubled", |held| held[3].1 = event(0, 0)),
+            ("lost", |held| held[3].1 = event(0, 3)),
+            // One position twice, and a history that begins late.
+            ("gap", |held| held.insert(3, held[2].clone())),
+            ("gap", |held| held.iter_mut().for_each(|it| it.0 += 1)),
+            ("moved", |held| {
+                held.insert(1, (2, Held::Own));
+                (1..).zip(held).for_each(|(position, it)| it.0 = position);
+            }),
         ];
         for (index, (kind, forge)) in forgeries.iter().enumerate() {
             let (emitters, mut held) = honest();

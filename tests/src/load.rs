@@ -157,3 +157,47 @@ pub async fn read_all(url: &str) -> Result<Vec<(u64, Held)>, tonic::Status> {
 pub fn encoded(emitter: usize, number: u64) -> Bytes {
     event(emitter, number).encode_to_vec().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(event: Event) -> pb::RecordedEvent {
+        pb::RecordedEvent {
+            kind: "deployment.finished".to_owned(),
+            event: Some(event),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_known_again_and_any_other_content_is_not() {
+        let sent = Held::Event {
+            emitter: 3,
+            number: 8,
+        };
+        assert_eq!(held(&recorded(event(3, 8))), sent);
+        type Forge = fn(&mut Event);
+        let forgeries: &[Forge] = &[
+            |event| event.id = "9".to_owned(),
+            |event| event.id = "08".to_owned(),
+            |event| event.source = "/emitter/2".to_owned(),
+            |event| event.source = "/somebody".to_owned(),
+            |event| event.occur_time = None,
+            |event| event.payload = None,
+            |event| event.payload = super::event(3, 7).payload,
+            |event| drop(event.labels.insert("k".to_owned(), "v".to_owned())),
+        ];
+        for (index, forge) in forgeries.iter().enumerate() {
+            let mut forged = event(3, 8);
+            forge(&mut forged);
+            let found = held(&recorded(forged));
+            assert!(matches!(found, Held::Strange(_)), "{index}: {found:?}");
+        }
+        let empty = pb::RecordedEvent {
+            event: None,
+            ..recorded(event(3, 8))
+        };
+        assert!(matches!(held(&empty), Held::Strange(_)));
+    }
+}

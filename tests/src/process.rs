@@ -6,11 +6,14 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a server may take until it serves; a rebuild on a slow machine fits.
 const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a killed process may take to be gone.
+const ORPHANS_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where the `waybill` command of this build is: beside the running test or program.
 ///
@@ -138,6 +141,28 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Ends a process that leads a group, and all of the group, at once, and waits until they are gone.
+///
+/// # Errors
+/// When they cannot be told or waited for.
+pub fn kill_group(mut leader: Child) -> io::Result<()> {
+    let group = format!("-{}", leader.id());
+    let tell = |signal: &str| {
+        Command::new("kill")
+            .args([signal, "--", &group])
+            .stderr(Stdio::null())
+            .status()
+    };
+    tell("-KILL")?;
+    leader.wait()?;
+    // Where nobody buries orphans, they stay in the list for ever, and do nothing.
+    let start = Instant::now();
+    while start.elapsed() < ORPHANS_LIMIT && tell("-0")?.success() {
+        thread::yield_now();
+    }
+    Ok(())
 }
 
 /// The command with a home's state directory and nothing of this machine's configuration.

@@ -2,7 +2,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::MetadataExt as _,
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::{
@@ -17,7 +17,7 @@ use waybill_tests::{
     history::{self, Emitter},
     load::{self, Emitters},
     loss::Model,
-    process::{Home, Server},
+    process::{self, Home, Server},
 };
 
 /// Injects failures into a real ledger and checks that nothing acknowledged is lost, doubled, moved or invented.
@@ -342,7 +342,9 @@ impl Bed {
 
     /// Cuts a server off that may still be recovering.
     fn cut_recovery(&mut self, after: Duration) -> Result<(), String> {
-        let mut child = waybill_tests::process::command(&self.home)
+        let mut child = process::command(&self.home)
+            // With its own child, which opens the database: when a machine dies, so do both.
+            .process_group(0)
             .args(["serve", "--listen", "127.0.0.1:0", "--ledger"])
             .arg(self.home.data())
             .envs(self.environment())
@@ -359,8 +361,15 @@ impl Bed {
         {
             std::thread::yield_now();
         }
-        drop(child.kill());
-        drop(child.wait());
+        match self.kind {
+            Kind::Kill => {
+                drop(child.kill());
+                drop(child.wait());
+            }
+            Kind::Loss | Kind::Cut(_) => {
+                process::kill_group(child).map_err(|error| error.to_string())?
+            }
+        }
         match (&self.model, &self.mount) {
             (Some(model), _) => model
                 .cut(&self.home.root)
@@ -370,6 +379,11 @@ impl Bed {
         }
     }
 }
+
+/// Room for a hundred cycles of load, with databases that were moved aside. Most of it is a hole.
+const IMAGE_BYTES: u64 = 4 << 30;
+/// How long a file system may stay busy after its last process has died.
+const BUSY_LIMIT: Duration = Duration::from_secs(20);
 
 /// A loop-mounted file system that can lose its power.
 struct Mount {
@@ -385,11 +399,14 @@ impl Mount {
             point: base.join("mount"),
             file_system,
         };
+        // What an earlier run left that was killed.
         drop(sh("umount", &[&mount.point]));
         fs::create_dir_all(&mount.point).map_err(|error| error.to_string())?;
         drop(fs::remove_file(&mount.image));
         let image = fs::File::create(&mount.image).map_err(|error| error.to_string())?;
-        image.set_len(1 << 30).map_err(|error| error.to_string())?;
+        image
+            .set_len(IMAGE_BYTES)
+            .map_err(|error| error.to_string())?;
         let (program, flag) = if file_system == "xfs" {
             ("mkfs.xfs", "-q")
         } else {
@@ -439,7 +456,12 @@ impl Mount {
     }
 
     fn again(&self) -> Result<(), String> {
-        sh("umount", &[&self.point])?;
+        let start = Instant::now();
+        while let Err(busy) = sh("umount", &[&self.point]) {
+            if start.elapsed() > BUSY_LIMIT {
+                return Err(busy);
+            }
+        }
         self.mount()
     }
 }
