@@ -92,7 +92,7 @@ pub(crate) struct Shared {
     /// Wakes the folder and the applier.
     pub(crate) recent_grew: Condvar,
     pub(crate) recent_lock: Mutex<()>,
-    /// Wakes the keeper before its second is over.
+    /// Wakes the keeper and the scrubber before their time is over.
     pub(crate) keeper_wake: Condvar,
     pub(crate) keeper_lock: Mutex<()>,
     pub(crate) facts: RwLock<Facts>,

@@ -49,17 +49,14 @@ struct Line {
     root: String,
 }
 
+/// Hands a state to a function, piece by piece.
+pub type Fill<'a> = dyn FnMut(&mut dyn FnMut(&[u8])) + 'a;
+
 /// Writes a checkpoint in the place of the one before.
-///
-/// `fill` is handed a function that takes the state piece by piece.
 ///
 /// # Errors
 /// As the system says; then the one before stays.
-pub fn write(
-    path: &Path,
-    stamp: &Stamp,
-    fill: &mut dyn FnMut(&mut dyn FnMut(&[u8])),
-) -> Result<(), Fault> {
+pub fn write(path: &Path, stamp: &Stamp, fill: &mut Fill<'_>) -> Result<(), Fault> {
     directory::create(parent(path), 0o755)?;
     let new = path.with_extension("new");
     let written = File::create(&new).and_then(|file| {

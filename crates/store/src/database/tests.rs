@@ -3,6 +3,7 @@ mod files;
 mod lists;
 mod pages;
 
+use std::ops::ControlFlow;
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
@@ -170,7 +171,10 @@ impl World {
         }
         let mut done = 0;
         database
-            .check(&PURE, &mut |position| done = position)
+            .check(&PURE, &mut |position| {
+                done = position;
+                ControlFlow::Continue(())
+            })
             .unwrap();
         assert_eq!(done, end);
         database.check_tree(node_hash).unwrap();

@@ -1,4 +1,5 @@
 //! What is on disk is not believed: lost, cut, changed, left by a machine that died, or hanging.
+use std::ops::ControlFlow;
 use std::{fs, os::unix::fs::FileExt, process::Command, time::Duration};
 
 use super::*;
@@ -279,7 +280,7 @@ fn believe_nothing(dir: &Path, world: &World) -> bool {
         }
     }
     let scrubbed = database
-        .check(&PURE, &mut |_| ())
+        .check(&PURE, &mut |_| ControlFlow::Continue(()))
         .and_then(|()| database.check_tree(node_hash));
     noticed || scrubbed.is_err()
 }
