@@ -184,10 +184,6 @@ mod tests {
         }
     }
 
-    fn fill(pieces: &[&[u8]]) -> impl FnMut(&mut dyn FnMut(&[u8])) {
-        move |sink| pieces.iter().for_each(|piece| sink(piece))
-    }
-
     #[test]
     fn what_was_written_is_read_back_and_the_next_replaces_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -197,7 +193,10 @@ mod tests {
             .flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_le_bytes())
             .collect();
         for pieces in [&[&b"abc"[..], &[7; 100_000]][..], &[&noise], &[]] {
-            write(&path, &stamp(), &mut fill(pieces)).unwrap();
+            write(&path, &stamp(), &mut |sink| {
+                pieces.iter().for_each(|piece| sink(piece))
+            })
+            .unwrap();
             assert_eq!(read(&path), Some((stamp(), pieces.concat())));
         }
         remove(&path);
@@ -208,7 +207,11 @@ mod tests {
     fn a_damaged_or_cut_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = path(dir.path(), "facts");
-        write(&path, &stamp(), &mut fill(&[b"some state", &[1; 300]])).unwrap();
+        write(&path, &stamp(), &mut |sink| {
+            sink(b"some state");
+            sink(&[1; 300]);
+        })
+        .unwrap();
         let whole = fs::read(&path).unwrap();
         let body = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         for at in body..whole.len() {
@@ -227,9 +230,9 @@ mod tests {
     fn one_that_cannot_be_written_leaves_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
         let path = path(dir.path(), "facts");
-        write(&path, &stamp(), &mut fill(&[b"first"])).unwrap();
+        write(&path, &stamp(), &mut |sink| sink(b"first")).unwrap();
         fs::create_dir(path.with_extension("new")).unwrap();
-        assert!(write(&path, &stamp(), &mut fill(&[b"second"])).is_err());
+        assert!(write(&path, &stamp(), &mut |sink| sink(b"second")).is_err());
         assert_eq!(read(&path).unwrap().1, b"first");
     }
 }
