@@ -21,7 +21,7 @@ use crate::words::{Config, Finding, Heads, Host};
 pub(crate) struct Batch {
     pub(crate) records: Vec<Arc<Record>>,
     /// The parsed form of each record, where it has one.
-    pub(crate) events: Vec<Option<Event>>,
+    pub(crate) events: Vec<Option<Arc<Event>>>,
     pub(crate) leaves: Vec<Hash>,
     /// Completed nodes of the tree: level, index, hash.
     pub(crate) nodes: Vec<(u8, u64, Hash)>,
