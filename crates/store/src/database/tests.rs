@@ -211,10 +211,10 @@ pub(super) fn index(record: &Record) -> Keys {
     Keys {
         occur_time: (!position.is_multiple_of(11))
             .then(|| record.record_time.plus_nanos(-ago * 1_000_000_000)),
-        terms: vec![
-            format!("kind:{}", record.kind),
-            format!("event:{position}"),
-            format!("stretch:{}", position / 100),
+        words: vec![
+            Word::of(&["kind:", &record.kind]),
+            Word::of(&[&format!("event:{position}")]),
+            Word::of(&[&format!("stretch:{}", position / 100)]),
         ],
     }
 }

@@ -3,6 +3,7 @@ use std::ops::ControlFlow;
 use std::{fs, os::unix::fs::FileExt, process::Command, time::Duration};
 
 use super::*;
+use crate::record::Word;
 
 fn suspect_why(result: Result<Opened, Fault>) -> String {
     match result {
@@ -79,7 +80,7 @@ fn a_reader_that_stays_does_not_keep_the_files() {
     let world = dropped(dir.path());
     let database = open(dir.path());
     let mut list = database.select(&Selection {
-        all: vec!["stretch:3".to_owned()],
+        all: vec![Word::of(&["stretch:3"])],
         last: u64::MAX,
         ..Selection::default()
     });
