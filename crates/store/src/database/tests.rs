@@ -3,8 +3,7 @@ mod files;
 mod lists;
 mod pages;
 
-use std::ops::ControlFlow;
-use std::{path::Path, sync::Arc};
+use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -13,7 +12,7 @@ use waybill_core::Time;
 use super::*;
 use crate::{
     Pure,
-    record::{Tip, Verdict},
+    record::{Tip, Verdict, Word},
 };
 
 pub(super) const PURE: Pure = Pure { leaf, index };

@@ -1,6 +1,5 @@
 //! What is on disk is not believed: lost, cut, changed, left by a machine that died, or hanging.
-use std::ops::ControlFlow;
-use std::{fs, os::unix::fs::FileExt, process::Command, time::Duration};
+use std::{fs, ops::ControlFlow, os::unix::fs::FileExt, process::Command, time::Duration};
 
 use super::*;
 use crate::record::Word;

@@ -2,6 +2,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::Word;
 
 /// What a caller does with candidates: looks at each event itself.
 fn select(database: &Database, selection: &Selection) -> Vec<u64> {
