@@ -4,6 +4,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,8 @@ use waybill_proto::pb::{
     ledger_service_client::LedgerServiceClient, trace_service_client::TraceServiceClient,
 };
 use waybill_tests::{
-    load,
+    load, loss,
+    loss::Model,
     process::{self, Home, Server},
 };
 
@@ -26,11 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// So many emitters' events are in a ledger of these tests; each has a service of its own.
 pub(crate) const EMITTER: usize = 0;
 
-/// A home in a temporary directory.
+/// A home in a temporary directory, under the strict model of loss.
 pub(crate) struct Bed {
     /// Holds the home, and what a test puts beside it.
     pub(crate) dir: TempDir,
     pub(crate) home: Home,
+    model: Model,
 }
 
 impl Bed {
@@ -38,47 +41,85 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("home");
         fs::create_dir(&root).unwrap();
-        Self {
-            dir,
-            home: Home { root },
-        }
+        Self::with(Home { root }, dir)
     }
 
-    pub(crate) fn serve(&self) -> Server {
-        serve(&self.home)
+    /// A home that is there already.
+    pub(crate) fn with(home: Home, dir: TempDir) -> Self {
+        let model = shim().keeping_in(dir.path());
+        model.settle(&home.root).unwrap();
+        Self { dir, home, model }
     }
+
+    /// Serves under the model; `rules` are variables of the shim with their rules.
+    pub(crate) fn serve(&self, rules: &[(&str, &str)]) -> io::Result<Server> {
+        Server::start(&self.home, &self.environment(rules))
+    }
+
+    /// What makes a process run under the model.
+    pub(crate) fn environment(&self, rules: &[(&str, &str)]) -> Vec<(String, String)> {
+        let rules = rules
+            .iter()
+            .map(|(name, rule)| (name.to_string(), rule.to_string()));
+        let model = self.model.environment(&self.home.root);
+        model.into_iter().chain(rules).collect()
+    }
+
+    /// Runs the command on the ledger, under the model.
+    pub(crate) fn waybill(&self, rules: &[(&str, &str)], arguments: &[&str]) -> Output {
+        command(&self.home, arguments)
+            .envs(self.environment(rules))
+            .output()
+            .unwrap()
+    }
+
+    /// Cuts the power: a server dies, and only what was synced is left.
+    pub(crate) fn cut(&self, server: Server) {
+        server.kill();
+        self.cut_idle();
+    }
+
+    /// Cuts the power while nothing runs.
+    pub(crate) fn cut_idle(&self) {
+        self.model.cut(&self.home.root).unwrap();
+    }
+
+    /// Takes all that is there now as durable.
+    pub(crate) fn settle(&self) {
+        self.model.settle(&self.home.root).unwrap();
+    }
+}
+
+/// The shim, compiled once.
+fn shim() -> &'static Model {
+    static SHIM: OnceLock<Model> = OnceLock::new();
+    SHIM.get_or_init(|| Model::build(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap())
 }
 
 pub(crate) fn serve(home: &Home) -> Server {
     Server::start(home, &[]).unwrap()
 }
 
-/// Copies files and directories as they are; holes stay holes.
+/// Copies a file or a directory.
 pub(crate) fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp")
-        .args(["-a", "--sparse=always"])
-        .args([from, to])
-        .status();
-    assert!(status.unwrap().success(), "{} is copied", from.display());
+    loss::copy(from, to).unwrap();
 }
 
 /// Runs the command on a home's ledger directory.
 pub(crate) fn waybill(home: &Home, arguments: &[&str]) -> Output {
-    process::command(home)
-        .args(arguments)
-        .arg("--ledger")
-        .arg(home.data())
-        .output()
-        .unwrap()
+    command(home, arguments).output().unwrap()
 }
 
-/// `waybill verify` of a home's ledger directory.
-pub(crate) fn verify(home: &Home) -> Output {
-    process::command(home)
-        .arg("verify")
-        .arg(home.data())
-        .output()
-        .unwrap()
+fn command(home: &Home, arguments: &[&str]) -> Command {
+    let mut command = process::command(home);
+    command.args(arguments).arg("--ledger").arg(home.data());
+    command
+}
+
+/// `waybill verify` of a ledger's directory or an export.
+pub(crate) fn verify(home: &Home, path: &Path) -> Output {
+    let mut command = process::command(home);
+    command.arg("verify").arg(path).output().unwrap()
 }
 
 /// What a command said, on both streams.
@@ -112,7 +153,7 @@ pub(crate) struct Answers {
     trace: Vec<u8>,
 }
 
-/// Asks a server, waiting for each answer.
+/// Asks a server, waiting for each answer. Its own thread hears when the server lets go of the connection.
 pub(crate) struct Wire {
     runtime: Runtime,
     channel: Channel,
@@ -120,7 +161,8 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn to(server: &Server) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
@@ -148,6 +190,22 @@ impl Wire {
             other => panic!("no receipt: {other:?}"),
         };
         Ok(response.results.into_iter().map(position).collect())
+    }
+
+    /// Emits an event that is refused: it has no id.
+    pub(crate) fn emit_refused(&self) {
+        let event = pb::Event {
+            id: String::new(),
+            ..load::event(EMITTER, 0)
+        };
+        let events = vec![event];
+        let mut client = EmitServiceClient::new(self.channel.clone());
+        let response = self.runtime.block_on(client.emit(EmitRequest { events }));
+        let result = response.unwrap().into_inner().results.remove(0).result;
+        assert!(
+            matches!(result, Some(pb::emit_result::Result::Refusal(_))),
+            "{result:?}"
+        );
     }
 
     /// Emits again and again until there are receipts: what came to stand in the way has been taken away.
@@ -198,6 +256,14 @@ impl Wire {
         }
     }
 
+    /// Every event that is durable.
+    pub(crate) fn everything(&self) -> Result<Vec<pb::RecordedEvent>, Status> {
+        self.list(pb::ListEventsRequest {
+            at_least: Some(at_least(self.status().durable_position)),
+            ..Default::default()
+        })
+    }
+
     pub(crate) fn get(&self, key: pb::get_event_request::Key) -> Result<pb::RecordedEvent, Status> {
         let request = pb::GetEventRequest {
             key: Some(key),
@@ -229,12 +295,9 @@ impl Wire {
     }
 
     /// Traces the deployment that the event of a number tells of.
-    fn trace(&self, number: u64, at_least: u64) -> Result<pb::TraceResponse, Status> {
+    fn trace(&self, number: u64, position: u64) -> Result<pb::TraceResponse, Status> {
         let read = pb::ReadOptions {
-            at_least: Some(pb::AtLeast {
-                ledger_id: String::new(),
-                position: at_least,
-            }),
+            at_least: Some(at_least(position)),
             evaluated_time: Some(Timestamp {
                 seconds: 1_800_000_000,
                 nanos: 0,
@@ -253,21 +316,14 @@ impl Wire {
     /// All answers about a ledger that holds the events of these numbers.
     pub(crate) fn answers(&self, numbers: Range<u64>) -> Result<Answers, Status> {
         let status = self.status();
-        let at_least = Some(pb::AtLeast {
-            ledger_id: String::new(),
-            position: status.durable_position,
-        });
-        let everything = pb::ListEventsRequest {
-            at_least,
-            ..Default::default()
-        };
         let of_service = pb::ListEventsRequest {
             descending: true,
             filter: Some(pb::EventFilter {
                 entity: format!("service-{EMITTER}"),
                 ..Default::default()
             }),
-            ..everything.clone()
+            at_least: Some(at_least(status.durable_position)),
+            ..Default::default()
         };
         let some = || numbers.clone().step_by(37);
         let mut got = Vec::new();
@@ -282,7 +338,7 @@ impl Wire {
         let receipts = receipts.collect::<Result<Vec<_>, _>>()?;
         Ok(Answers {
             root: status.root.to_vec(),
-            listed: encoded(&self.list(everything)?),
+            listed: encoded(&self.everything()?),
             filtered: encoded(&self.list(of_service)?),
             got,
             receipts: encoded(&receipts),
@@ -295,6 +351,13 @@ impl Wire {
 
 fn encoded<M: Message>(messages: &[M]) -> Vec<Vec<u8>> {
     messages.iter().map(Message::encode_to_vec).collect()
+}
+
+fn at_least(position: u64) -> pb::AtLeast {
+    pb::AtLeast {
+        ledger_id: String::new(),
+        position,
+    }
 }
 
 /// Who emitted an event, and what it was called.

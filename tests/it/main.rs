@@ -6,7 +6,11 @@
 )]
 
 mod crash;
+mod damaged_journal;
+mod failed_sync;
+mod fsync_mutants;
 mod full_disk;
 mod house;
 mod kit;
+mod sealed_segments;
 mod sled_faults;

@@ -69,11 +69,14 @@ impl Originals {
     }
 }
 
-/// One fault: from which home it starts, and what is done to the database's directory.
+/// What is done to the database's directory.
+type Harm = Box<dyn Fn(&Originals, &Path) + Send + Sync>;
+
+/// One fault: from which home it starts, and what is done.
 struct Case {
     name: String,
     from: &'static str,
-    harm: Box<dyn Fn(&Originals, &Path) + Send + Sync>,
+    harm: Harm,
     /// Whether the start must say that it rebuilt. `None`: both are right, for the fault may lie where nothing is kept.
     rebuilt: Option<bool>,
 }

@@ -5,9 +5,12 @@
  * What survives is kept under LOSS_SHADOW: files/<inode>-<birth> and dirs/<inode>-<birth> (lines of "kind id name").
  * After a kill, the test builds a directory from the shadow and starts again from there.
  *
- * LOSS_SKIP=<word>    pretends that syncs of paths holding the word succeeded: a mutant that a test must catch.
- * LOSS_SKIP==<name>   the same for paths that end in /name only: a directory, and not what is in it.
- * LOSS_EIO=<word>:<n> makes the n-th sync of paths holding the word fail with EIO, once.
+ * LOSS_SKIP=<rules>   pretends that syncs succeeded which did nothing: a mutant that a test must catch.
+ * LOSS_EIO=<rules>    makes syncs fail with EIO, and keeps nothing of them.
+ *
+ * Rules are separated by commas. <word> is any sync of a path that holds the word; =<name> of one whose last part is the name,
+ * so of a directory and not of what is in it; ^<name> of one whose last part begins so. Each may end in :<n>, for the n-th
+ * such sync of the process alone.
  * sync_file_range keeps nothing: it is no sync.
  */
 #define _GNU_SOURCE
@@ -28,24 +31,49 @@
 
 struct range { off_t from, to; struct range *next; };
 struct file { char id[64]; struct range *dirty; struct file *next; };
+/* left: syncs until the one that is meant; -1 for all of them. */
+struct rule { char kind; const char *word; long left; struct rule *next; };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct file *files;
-static const char *root, *shadow, *skip, *eio_word;
-static long eio_left = -1;
+static struct rule *skips, *failures;
+static const char *root, *shadow;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static struct rule *rules_of(const char *name) {
+    struct rule *rules = NULL;
+    char *text = getenv(name), *rest = text ? strdup(text) : NULL;
+    for (char *word; (word = strsep(&rest, ","));) {
+        if (!*word) continue;
+        char *colon = strrchr(word, ':');
+        struct rule *r = malloc(sizeof *r);
+        int named = *word == '=' || *word == '^';
+        *r = (struct rule){named ? *word : 0, word + named, colon ? atol(colon + 1) : -1, rules};
+        if (colon) *colon = 0;
+        rules = r;
+    }
+    return rules;
+}
+
+/* Whether a sync of a path is one that a rule means. Counts it for every rule. */
+static int meant(struct rule *rules, const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    int found = 0;
+    for (struct rule *r = rules; r; r = r->next) {
+        int matches = r->kind == '=' ? !strcmp(name, r->word)
+                    : r->kind == '^' ? !strncmp(name, r->word, strlen(r->word))
+                    : strstr(path, r->word) != NULL;
+        if (matches && (r->left < 0 || (r->left > 0 && --r->left == 0))) found = 1;
+    }
+    return found;
+}
 
 __attribute__((constructor)) static void start(void) {
     root = getenv("LOSS_ROOT");
     shadow = getenv("LOSS_SHADOW");
-    skip = getenv("LOSS_SKIP");
-    char *eio = getenv("LOSS_EIO"), *colon = eio ? strrchr(eio, ':') : NULL;
-    if (colon) {
-        eio_left = atol(colon + 1);
-        eio_word = strndup(eio, (size_t)(colon - eio));
-    }
-    /* Child processes are not part of the model: they only read. */
+    skips = rules_of("LOSS_SKIP");
+    failures = rules_of("LOSS_EIO");
 }
 
 static int path_of(int fd, char *path) {
@@ -131,27 +159,23 @@ static void keep_dir(const char *path, const char *id) {
     if (fclose(out) || REAL(rename)(temp, to)) abort();
 }
 
-static int skipped(const char *path) {
-    if (skip[0] != '=') return strstr(path, skip) != NULL;
-    const char *name = strrchr(path, '/');
-    return name && !strcmp(name + 1, skip + 1);
-}
-
+/* 1 when the model has done what was wanted, 0 when the path is not its business, -1 for an error. */
 static int keep(int fd) {
     char path[PATH_MAX], id[64];
     struct stat st;
     if (!path_of(fd, path)) return 0;
-    if (eio_word && strstr(path, eio_word) && eio_left > 0 && --eio_left == 0) {
-        errno = EIO;
-        return -1;
-    }
-    if (skip && skipped(path)) return 1;
-    if (fstat(fd, &st) || !id_of(fd, NULL, id)) return 0;
     pthread_mutex_lock(&mutex);
-    if (S_ISDIR(st.st_mode)) keep_dir(path, id);
-    else keep_file(fd, id);
+    int fails = meant(failures, path), skips_it = meant(skips, path), done = 1;
+    if (fails) {
+        errno = EIO;
+        done = -1;
+    } else if (!skips_it) {
+        if (fstat(fd, &st) || !id_of(fd, NULL, id)) done = 0;
+        else if (S_ISDIR(st.st_mode)) keep_dir(path, id);
+        else keep_file(fd, id);
+    }
     pthread_mutex_unlock(&mutex);
-    return 1;
+    return done;
 }
 
 /* The model keeps what survives itself, so that the real, slow sync is not needed. */

@@ -70,7 +70,8 @@ pub fn held(recorded: &pb::RecordedEvent) -> Held {
     }
 }
 
-/// Sends until told to stop or until the server is gone. Sends again first what had no answer: sending again is safe.
+/// Sends until told to stop or until the server is gone. Sends again first what had no answer: sending again is safe. What
+/// is answered after it was told to stop, it has not heard.
 pub async fn emit(url: String, emitter: usize, emitters: Emitters, stop: Arc<AtomicBool>) {
     let Ok(client) = EmitServiceClient::connect(url).await else {
         return;
@@ -88,6 +89,9 @@ pub async fn emit(url: String, emitter: usize, emitters: Emitters, stop: Arc<Ato
             return;
         };
         let mut emitters = emitters.lock().unwrap_or_else(PoisonError::into_inner);
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
         for (number, result) in numbers.iter().zip(response.into_inner().results) {
             if let Some(pb::emit_result::Result::Receipt(receipt)) = result.result {
                 emitters[emitter].acked.insert(*number, receipt.position);

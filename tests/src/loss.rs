@@ -1,9 +1,14 @@
 //! The strict model of power loss: what the shim kept is what a machine would find after the cut (`shim/loss.c`).
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
+    time::UNIX_EPOCH,
 };
+
+/// Smaller files are copied here; larger ones have holes, which a program knows how to keep.
+const SMALL_BYTES: u64 = 1 << 20;
 
 /// The shim, and where it keeps what survives.
 #[derive(Clone, Debug)]
@@ -35,6 +40,15 @@ impl Model {
             library,
             shadow: dir.join("shadow"),
         })
+    }
+
+    /// The same shim, which keeps what survives in another directory.
+    #[must_use]
+    pub fn keeping_in(&self, dir: &Path) -> Self {
+        Self {
+            library: self.library.clone(),
+            shadow: dir.join("shadow"),
+        }
     }
 
     /// The environment of a process that runs under the model, below `root`.
@@ -75,7 +89,7 @@ impl Model {
                 self.settle_dir(&path)?;
                 lines.push_str(&format!("d {id} {name}\n"));
             } else {
-                fs::copy(&path, self.shadow.join("files").join(&id))?;
+                copy(&path, &self.shadow.join("files").join(&id))?;
                 lines.push_str(&format!("f {id} {name}\n"));
             }
         }
@@ -110,7 +124,7 @@ impl Model {
             }
             let kept = self.shadow.join("files").join(id);
             if kept.exists() {
-                fs::copy(kept, to.join(name))?;
+                copy(&kept, &to.join(name))?;
             } else {
                 fs::write(to.join(name), [])?;
             }
@@ -119,28 +133,32 @@ impl Model {
     }
 }
 
+/// Copies a file, or a directory with all that is in it; holes stay holes, for most of a segment is one.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(from)?;
+    if metadata.is_file() && metadata.len() < SMALL_BYTES {
+        return fs::copy(from, to).map(drop);
+    }
+    let output = Command::new("cp")
+        .args(["-a", "--sparse=always"])
+        .args([from, to])
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
+}
+
 /// Inode and birth, as the shim writes them.
 fn id(path: &Path) -> io::Result<String> {
-    let output = Command::new("stat")
-        .args(["--format", "%i %W %w"])
-        .arg(path)
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut words = text.split_whitespace();
-    let (inode, birth) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
-    let nanos = text
-        .split('.')
-        .nth(1)
-        .and_then(|it| it.get(..9))
-        .unwrap_or("000000000");
-    if inode.is_empty() || birth == "0" {
-        return Err(io::Error::other(format!(
-            "{} has no time of birth here; the model needs one",
-            path.display()
-        )));
-    }
-    Ok(format!("{inode}-{birth}.{nanos}"))
+    let metadata = fs::symlink_metadata(path)?;
+    let born = metadata.created()?;
+    let born = born.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    let (seconds, nanos) = (born.as_secs(), born.subsec_nanos());
+    Ok(format!("{}-{seconds}.{nanos:09}", metadata.ino()))
 }

@@ -37,9 +37,13 @@ pub(crate) fn look_after(shared: &Shared, written: u64) -> u64 {
     }
 }
 
-/// Writes the head file: where the journal is known to reach, outside the data directory.
+/// Writes the head file: where the journal is known to reach, outside the data directory. A ledger that may not be written
+/// leaves it as it is: it knows of positions that this start did not find, and must go on saying so (LEDGER J4).
 pub(crate) fn write_head(shared: &Shared) -> Result<u64, Fault> {
     let durable = read(&shared.durable).clone();
+    if shared.read_only {
+        return Ok(durable.position);
+    }
     shared.place.write_head(&Head {
         ledger_id: shared.ledger_id.to_string(),
         instance_id: shared.instance_id.to_string(),

@@ -127,6 +127,7 @@ fn share(config: Config, host: Host, found: Found) -> Result<Shared, Fault> {
         tip,
         writing,
         findings,
+        missing,
         ..
     } = found;
     let position = tip.as_ref().map_or(0, |tip| tip.position);
@@ -166,8 +167,10 @@ fn share(config: Config, host: Host, found: Found) -> Result<Shared, Fault> {
             chain,
         }),
         heads: watch::Sender::new(heads),
+        read_only: writing != Writing::Open,
         writing: RwLock::new(writing),
         findings: Mutex::new(findings),
+        missing,
         counts: Counts::default(),
         scrub_time: Mutex::new(None),
         folded_from: position,

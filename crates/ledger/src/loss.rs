@@ -3,13 +3,15 @@ use waybill_core::{Code, Refusal};
 use waybill_store::{
     Fault, Hash,
     journal::{self, Journal},
-    place::Place,
+    place::{Head, Place},
+    seen,
 };
 
 use crate::{
     leaf,
     ledger::Ledger,
     open::{self, hex},
+    own_event,
     words::{Config, Host, Progress},
 };
 
@@ -41,6 +43,8 @@ pub enum Error {
 ///
 /// `root` is the lost root as `status` and `doctor` show it: whoever accepts has seen what is given up.
 ///
+/// A try that was interrupted is finished by the next one, or by the next start.
+///
 /// # Errors
 /// [`Error::Refused`] when nothing is lost or `root` is another; [`Error::Fault`] when the files cannot be used.
 pub fn accept(
@@ -63,6 +67,31 @@ pub fn accept(
         let rule = format!("not the lost root, which is {}", hex(&head.root));
         return Err(refused("root", root, &rule).into());
     }
+    // Otherwise an earlier try came so far, and only the rest is left to do.
+    if head.ledger_id == place.ledger_id() {
+        rename(&mut place, &config, &host, &head)?;
+    }
+    drop(place);
+    // The start sees that the head file is of another id and records the loss before anything else.
+    let ledger = Ledger::open(config, host, progress)?;
+    let loss = own_event::loss_identity(&ledger.shared.ledger_id);
+    let fingerprint = seen::fingerprint(&loss.source, &loss.id);
+    let recorded = ledger.shared.stored(&loss, fingerprint)?;
+    let recorded = recorded.ok_or_else(|| Fault::Stopped {
+        why: format!("the loss is not recorded: {}", ledger.status().emits_reason),
+    })?;
+    let accepted = Accepted {
+        previous_ledger_id: head.ledger_id,
+        ledger_id: ledger.ledger_id().to_owned(),
+        kept: recorded.position - 1,
+        lost: head.position,
+    };
+    ledger.close()?;
+    Ok(accepted)
+}
+
+/// Gives the tree a new id, in the journal first: a start finds it there.
+fn rename(place: &mut Place, config: &Config, host: &Host, head: &Head) -> Result<(), Error> {
     let options = journal::Options {
         segment_bytes: config.segment_bytes,
     };
@@ -83,24 +112,15 @@ pub fn accept(
         );
         return Err(refused("head", head.position, &rule).into());
     }
-    let (previous_ledger_id, ledger_id) = (place.ledger_id().to_owned(), new_id(&host));
+    let ledger_id = new_id(host);
     journal.rename(&ledger_id)?;
-    place.rename(&ledger_id)?;
-    drop((journal, place));
-    // The start sees that the head file is of another id and records the loss before anything else.
-    Ledger::open(config, host, progress)?.close()?;
-    Ok(Accepted {
-        previous_ledger_id,
-        ledger_id,
-        kept,
-        lost: head.position,
-    })
+    Ok(place.rename(&ledger_id)?)
 }
 
 fn new_id(host: &Host) -> String {
     let mut bytes: Hash = [0; 32];
     (host.random)(&mut bytes);
-    open::hex(&bytes[..16])
+    format!("ledger-{}", open::hex(&bytes[..16]))
 }
 
 fn refused(field: &str, value: impl std::fmt::Display, rule: &str) -> Refusal {

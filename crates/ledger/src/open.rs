@@ -29,6 +29,8 @@ pub(crate) struct Found {
     pub(crate) tip: Option<Tip>,
     pub(crate) writing: Writing,
     pub(crate) findings: Vec<Finding>,
+    /// Positions behind the tip that were recorded and cannot be read (LEDGER J3, J4).
+    pub(crate) missing: Option<Damage>,
     /// The head of the tree that this one goes on from after a loss that was accepted (LEDGER J4).
     pub(crate) lost: Option<Head>,
 }
@@ -66,7 +68,7 @@ fn find_from(
         catch_up = CatchUp::new(config, &place, database, None, known)?;
         recovered = catch_up.run(None, progress);
     }
-    let mut writing = Writing::Open;
+    let (mut writing, mut missing) = (Writing::Open, None);
     let journal = match recovered {
         Ok((journal, recovery)) => {
             findings.extend(recovery.torn.as_ref().map(torn));
@@ -75,7 +77,8 @@ fn find_from(
         Err(Fault::Damage(damage)) => {
             findings.push(damaged(&damage));
             writing = Writing::Closed(damage.to_string());
-            catch_up.read_what_is_whole(progress)?;
+            let reaches = catch_up.read_what_is_whole(progress)?;
+            missing = behind(catch_up.tip.as_ref(), damage, known.max(reaches));
             None
         }
         Err(fault) => return Err(fault),
@@ -96,9 +99,21 @@ fn find_from(
         tip,
         writing,
         findings,
+        missing,
         lost,
     };
     Ok(check_head(found, head.as_ref()))
+}
+
+/// What is missing behind the tip, when damage reaches that far or `known` positions were recorded.
+fn behind(tip: Option<&Tip>, damage: Damage, known: u64) -> Option<Damage> {
+    let reached = tip.map_or(0, |tip| tip.position);
+    let open = damage.last_position.is_none() && damage.first_position > reached;
+    (open || known > reached).then(|| Damage {
+        first_position: damage.first_position.max(reached + 1),
+        last_position: (!open).then_some(known),
+        ..damage
+    })
 }
 
 /// Compares the journal with the head file, which may know of more (LEDGER J4).
@@ -288,9 +303,10 @@ impl<'a> CatchUp<'a> {
         result
     }
 
-    /// Takes in what can still be read of a damaged journal, so that reads go on (LEDGER J3).
-    fn read_what_is_whole(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), Fault> {
-        journal::read(&self.place.journal_dir(), None, &leaf::PURE, &mut |frame| {
+    /// Takes in what can still be read of a damaged journal, so that reads go on (LEDGER J3). Gives the last position that
+    /// is whole, behind the damage or before it.
+    fn read_what_is_whole(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<u64, Fault> {
+        let summary = journal::read(&self.place.journal_dir(), None, &leaf::PURE, &mut |frame| {
             let next = self.tip.as_ref().map_or(1, |tip| tip.position + 1);
             if frame
                 .records
@@ -306,7 +322,8 @@ impl<'a> CatchUp<'a> {
             }
             Ok(())
         })?;
-        self.flush()
+        self.flush()?;
+        Ok(summary.tip.position)
     }
 
     fn take(&mut self, frame: Frame) -> Result<(), Fault> {

@@ -56,6 +56,16 @@ pub(crate) fn created(ledger_id: &Arc<str>, now: Time) -> Own {
     )
 }
 
+const LOSS_ACCEPTED: &str = "loss_accepted";
+
+/// Identity of the `ledger.loss_accepted` of a ledger.
+pub(crate) fn loss_identity(ledger_id: &Arc<str>) -> Identity {
+    Identity {
+        source: ledger_id.clone(),
+        id: Arc::from(LOSS_ACCEPTED),
+    }
+}
+
 /// `ledger.loss_accepted`, the first event of a ledger that goes on after a loss (LEDGER J4).
 pub(crate) fn loss_accepted(
     ledger_id: &Arc<str>,
@@ -74,7 +84,7 @@ pub(crate) fn loss_accepted(
     };
     own(
         ledger_id,
-        "loss_accepted",
+        LOSS_ACCEPTED,
         now,
         pb::ledger_event::Event::LossAccepted(accepted),
     )

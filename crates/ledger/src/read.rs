@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use waybill_core::{Code, Entity, Identity, Refusal};
 use waybill_proto::parse;
-use waybill_store::{Record, Word, database::Selection, seen};
+use waybill_store::{Damage, Record, Word, database::Selection, seen};
 
 use crate::{
     leaf,
@@ -16,16 +16,14 @@ impl Ledger {
     /// One event, by place or by identity; what is durable is found, applied or not (LEDGER S5).
     ///
     /// # Errors
-    /// [`ReadFailure::NotFound`], or [`ReadFailure::Damaged`] when its bytes are not what was recorded.
+    /// [`ReadFailure::NotFound`], or [`ReadFailure::Damaged`] when its bytes are not what was recorded, or when it may be
+    /// among those that are lost.
     pub async fn entry(&self, key: &Key) -> Result<Entry, ReadFailure> {
         let record = match key {
             Key::Identity(identity) => self.find(identity)?,
             Key::Position(position) => {
-                self.shared
-                    .record(*position)?
-                    .ok_or_else(|| ReadFailure::NotFound {
-                        what: format!("position {position}"),
-                    })?
+                let absent = || self.absent(Some(*position), format!("position {position}"));
+                self.shared.record(*position)?.ok_or_else(absent)?
             }
         };
         Ok(entry(record))
@@ -116,17 +114,29 @@ impl Ledger {
 
     pub(crate) fn find(&self, identity: &Identity) -> Result<Arc<Record>, ReadFailure> {
         let fingerprint = seen::fingerprint(&identity.source, &identity.id);
-        self.shared
-            .stored(identity, fingerprint)?
-            .ok_or_else(|| ReadFailure::NotFound {
-                what: format!("event `{}` of source `{}`", identity.id, identity.source),
-            })
+        self.shared.stored(identity, fingerprint)?.ok_or_else(|| {
+            let what = format!("event `{}` of source `{}`", identity.id, identity.source);
+            self.absent(None, what)
+        })
+    }
+
+    /// Why something is not there: it never was, or it may be at a position that is lost. The second is never told as the
+    /// first.
+    fn absent(&self, position: Option<u64>, what: String) -> ReadFailure {
+        let lost = |damage: &&Damage| {
+            let range = damage.first_position..=damage.last_position.unwrap_or(u64::MAX);
+            position.is_none_or(|position| range.contains(&position))
+        };
+        match self.shared.missing.as_ref().filter(lost) {
+            Some(damage) => ReadFailure::Damaged(damage.clone()),
+            None => ReadFailure::NotFound { what },
+        }
     }
 
     /// Waits until reads see a position. The caller brings the deadline, by dropping this future.
     ///
     /// # Errors
-    /// [`ReadFailure::Refused`] when `at_least` names another ledger.
+    /// [`ReadFailure::Refused`] when `at_least` names another ledger; [`ReadFailure::Damaged`] for a position that is lost.
     pub async fn wait_applied(&self, at_least: &AtLeast) -> Result<(), ReadFailure> {
         self.check_ledger(at_least)?;
         self.wait_for(at_least.position, |heads| heads.applied)
@@ -144,6 +154,9 @@ impl Ledger {
         position: u64,
         head: fn(&Heads) -> u64,
     ) -> Result<(), ReadFailure> {
+        if let damaged @ ReadFailure::Damaged(_) = self.absent(Some(position), String::new()) {
+            return Err(damaged);
+        }
         let mut heads = self.shared.heads.subscribe();
         let waited = heads
             .wait_for(|heads| head(heads) >= position)

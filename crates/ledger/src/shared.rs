@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::watch;
 use waybill_core::{Event, Time};
 use waybill_store::{
-    Hash, Record, Tip, database::Database, place::Place, seen::Seen, side_log::SideLog,
+    Damage, Hash, Record, Tip, database::Database, place::Place, seen::Seen, side_log::SideLog,
 };
 use waybill_tlog::{Frontier, checkpoint::SigningKey};
 use waybill_views::Facts;
@@ -103,6 +103,10 @@ pub(crate) struct Shared {
     pub(crate) writing: RwLock<Writing>,
     pub(crate) side_log: Mutex<SideLog>,
     pub(crate) findings: Mutex<Vec<Finding>>,
+    /// What the start found allows no writing.
+    pub(crate) read_only: bool,
+    /// Positions that were recorded and cannot be read since the start.
+    pub(crate) missing: Option<Damage>,
     pub(crate) counts: Counts,
     pub(crate) scrub_time: Mutex<Option<Time>>,
     /// Position that views must reach before questions are answered after a start.

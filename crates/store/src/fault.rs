@@ -92,7 +92,7 @@ impl Fault {
 
 /// Bytes that are not what was written, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} is damaged at offset {offset}: {what}; positions {first_position} and after are affected", file.display())]
+#[error("{} is damaged at offset {offset}: {what}; {} affected", file.display(), self.range())]
 pub struct Damage {
     /// Which file.
     pub file: PathBuf,
@@ -104,4 +104,16 @@ pub struct Damage {
     pub last_position: Option<u64>,
     /// What does not hold.
     pub what: String,
+}
+
+impl Damage {
+    /// Which positions may be affected, with the verb that follows them.
+    fn range(&self) -> String {
+        let first = self.first_position;
+        match self.last_position {
+            Some(last) if last <= first => format!("position {first} is"),
+            Some(last) => format!("positions {first} to {last} are"),
+            None => format!("positions {first} and after are"),
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub(crate) use frame::{
 pub use frame::{FRAME_BYTES_MAX, FRAME_RAW_BYTES_MAX};
 pub use read::{Summary, read};
 pub use segment::ledger_id;
+pub(crate) use segment::renamed;
 pub(crate) use walk::walk;
 
 use crate::record::{Hash, Record, Tip};

@@ -77,7 +77,8 @@ fn to_file(
         let synced = out
             .into_inner()
             .map_err(io::IntoInnerError::into_error)
-            .and_then(|made| made.sync_all());
+            .and_then(|made| made.sync_all())
+            .and_then(|()| sync_entry(file));
         synced.map_err(|error| {
             Failure::unexpected(format!("{} cannot be written: {error}", file.display()))
         })?;
@@ -88,6 +89,12 @@ fn to_file(
         let _ = fs::remove_file(file);
     }
     written
+}
+
+/// Makes a file's name durable: a file without one is lost as well.
+fn sync_entry(file: &Path) -> io::Result<()> {
+    let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Makes a ledger from an export; one that is damaged or foreign leaves nothing behind.

@@ -26,7 +26,8 @@ impl Journal {
     ///
     /// Visits every frame after `from`, or every frame, checked against its checksum, its leaves and the chain. Segments
     /// before `from` are not opened. Nothing is visited before it is durable, and nothing is changed before everything has
-    /// been checked. Where there is damage, what stands before it is visited first, so that it can still be read.
+    /// been checked. Where there is damage, what stands before it is visited first, so that it can still be read; damage
+    /// before `from` is told as such, for then nothing here speaks against whoever keeps that tip.
     ///
     /// `known_position` is the highest position that anything else knows (the head file, a peer, a stream); 0 for none.
     ///
@@ -55,6 +56,12 @@ impl Journal {
         let mut bytes = Vec::new();
         segment.read(&mut bytes)?;
         let end = scan::end(&segment, &bytes);
+        if let (Err(damage), Some(from)) = (&end.tail, from)
+            && from.segment == last
+            && from.position > end.tip.position
+        {
+            return Err(damage.clone().into());
+        }
         settle(dir, &segment, &bytes, &end)?;
 
         let mut recovery = Recovery::default();

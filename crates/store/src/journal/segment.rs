@@ -318,6 +318,26 @@ pub fn ledger_id(dir: &Path) -> Result<Option<String>, Fault> {
         .transpose()
 }
 
+/// The id that the journal of a ledger goes on under, when whoever gave it one died before it could write that down
+/// elsewhere (LEDGER J4); `None` in every other case. What is damaged, the start will find.
+///
+/// # Errors
+/// As the system says.
+pub(crate) fn renamed(dir: &Path, ledger_id: &str) -> Result<Option<String>, Fault> {
+    let numbers = list(dir)?;
+    let [.., before, last] = numbers[..] else {
+        return Ok(None);
+    };
+    let header = |number| Some(Segment::open(dir, number, false, 1).ok()?.header);
+    let (Some(before), Some(last)) = (header(before), header(last)) else {
+        return Ok(None);
+    };
+    let renamed = last.reason == Reason::Renamed
+        && before.ledger_id == ledger_id
+        && last.ledger_id != ledger_id;
+    Ok(renamed.then_some(last.ledger_id))
+}
+
 /// Removes what a crash left of segments that were never finished; nothing in them was ever counted.
 pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), Fault> {
     for entry in fs::read_dir(dir).map_err(Fault::io("list", dir))? {

@@ -77,7 +77,7 @@ impl Place {
         }
         let lock = Lock::take(dir, holder)?;
         let identity = match identity(dir)? {
-            Some(identity) if has_keys(state_dir, &identity) => identity,
+            Some(identity) if has_keys(state_dir, &identity) => finish_rename(dir, identity)?,
             found => {
                 let ledger_id = match found {
                     Some(identity) => Some(identity.ledger_id),
@@ -320,6 +320,21 @@ fn new_instance(
     secret::read_or_make(&key_path(&state), random)?;
     write_identity(dir, &identity)?;
     Ok(identity)
+}
+
+/// Writes down the id that the journal got already, if a new one was given and the process died in between.
+fn finish_rename(dir: &Path, identity: Identity) -> Result<Identity, Fault> {
+    match journal::renamed(&journal_dir(dir), &identity.ledger_id)? {
+        None => Ok(identity),
+        Some(ledger_id) => {
+            let identity = Identity {
+                ledger_id,
+                ..identity
+            };
+            write_identity(dir, &identity)?;
+            Ok(identity)
+        }
+    }
 }
 
 fn write_identity(dir: &Path, identity: &Identity) -> Result<(), Fault> {

@@ -3,9 +3,21 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
 };
 
 use crate::fault::Fault;
+
+/// A process that was killed as it started a child leaves the lock to that child until it runs its own program: how long
+/// to wait for that.
+const LEFT_BEHIND_WAIT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// A lock that is held until it is dropped, or until the process dies.
 #[derive(Debug)]
@@ -27,16 +39,21 @@ impl Lock {
             .write(true)
             .open(&path)
             .map_err(Fault::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = self::holder(dir).unwrap_or_else(|| "another process".to_owned());
+        let start = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(Fault::io("lock", &path)(error)),
+            }
+            let holder = self::holder(dir).unwrap_or_else(|| "another process".to_owned());
+            if start.elapsed() >= LEFT_BEHIND_WAIT || !is_gone(&holder) {
                 return Err(Fault::Locked {
                     path: dir.to_owned(),
                     holder,
                 });
             }
-            Err(TryLockError::Error(error)) => return Err(Fault::io("lock", &path)(error)),
+            thread::sleep(LOOK_AGAIN);
         }
         let lock = Self { path, file };
         lock.say(holder)?;
@@ -53,6 +70,15 @@ impl Lock {
         });
         written.map_err(Fault::io("write", &self.path))
     }
+}
+
+/// Whether the process that a lock file names is no more.
+fn is_gone(holder: &str) -> bool {
+    let id = holder
+        .strip_prefix("process ")
+        .and_then(|rest| rest.split(':').next()?.parse().ok())
+        .and_then(Pid::from_raw);
+    id.is_some_and(|id| test_kill_process(id) == Err(Errno::SRCH))
 }
 
 /// Who the lock file of a data directory names: process id, and what it said of itself. True only while it is held.
