@@ -21,6 +21,8 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 const CACHE_BYTES: u64 = 64 << 20;
 /// Folding so many events again takes about a second.
 const VIEW_CHECKPOINT_EVENTS: u64 = 250_000;
+/// Reading ten million events against their hashes takes a core about a minute.
+const SCRUB_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// How long the database may take to open in a child before it counts as hanging.
 const PROBE_TIME: Duration = Duration::from_secs(20);
 
@@ -41,6 +43,7 @@ pub(crate) fn config(directory: &Path, state: &Path, holder: &str) -> Config {
         segment_bytes: SEGMENT_BYTES,
         cache_bytes: CACHE_BYTES,
         view_checkpoint_events: VIEW_CHECKPOINT_EVENTS,
+        scrub_every: SCRUB_EVERY,
         holder: holder.to_owned(),
     }
 }

@@ -150,7 +150,7 @@ pub enum Payload {
     Other,
 }
 
-/// An event with its place in the ledger.
+/// An event with its place in the ledger; clones share the event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded {
     /// Contiguous from 1.
@@ -158,5 +158,5 @@ pub struct Recorded {
     /// When the ledger recorded it; never decreases with position.
     pub record_time: Time,
     /// The event.
-    pub event: Event,
+    pub event: Arc<Event>,
 }

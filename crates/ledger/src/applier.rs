@@ -90,10 +90,15 @@ fn apply(shared: &Shared, batches: &[Arc<Batch>]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn keys_of((event, record): (&Option<waybill_core::Event>, &Arc<waybill_store::Record>)) -> Keys {
+fn keys_of(
+    (event, record): (
+        &Option<Arc<waybill_core::Event>>,
+        &Arc<waybill_store::Record>,
+    ),
+) -> Keys {
     event
         .as_ref()
-        .map_or_else(|| leaf::index(record), leaf::keys)
+        .map_or_else(|| leaf::index(record), |event| leaf::keys(event))
 }
 
 /// A sled that failed once keeps failing: it is opened anew (`crates/store/README.md`). What it lost it gets again, for

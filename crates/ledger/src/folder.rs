@@ -115,10 +115,10 @@ fn batch_events(batch: &Batch, first: u64) -> Vec<Recorded> {
 
 /// A stored record as the views see it; `None` where it is not a fact.
 pub(crate) fn recorded(record: &Record) -> Option<Recorded> {
-    placed(record, parse::parse(&record.bytes).ok()?)
+    placed(record, Arc::new(parse::parse(&record.bytes).ok()?))
 }
 
-fn placed(record: &Record, event: Event) -> Option<Recorded> {
+fn placed(record: &Record, event: Arc<Event>) -> Option<Recorded> {
     let fact = matches!(record.verdict, Verdict::Admitted | Verdict::Ledger);
     fact.then_some(Recorded {
         position: record.position,

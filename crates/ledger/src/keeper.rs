@@ -1,8 +1,5 @@
 //! The thread that looks after the small things once a second: head file, side log, disk space (LEDGER J4, A5).
-use std::{
-    sync::{Arc, PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use waybill_store::{Fault, place::Head};
 
@@ -17,14 +14,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Looks after the small things until the ledger stops.
 pub(crate) fn run(shared: &Arc<Shared>) {
     let mut written = 0;
-    while !shared.stopping.load(Ordering::Acquire) {
-        let guard = lock(&shared.keeper_lock);
-        drop(
-            shared
-                .keeper_wake
-                .wait_timeout(guard, EVERY)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+    while shared.rest(EVERY) {
         written = look_after(shared, written);
     }
 }

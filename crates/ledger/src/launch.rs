@@ -23,7 +23,7 @@ use crate::{
     applier, folder, keeper,
     ledger::{Ledger, Threads},
     open::{self, Found},
-    own_event,
+    own_event, scrubber,
     shared::{Counts, Durable, Shared, Writing, read},
     words::{Config, Heads, Host, Progress},
     writer::Writer,
@@ -75,6 +75,7 @@ impl Ledger {
             spawn_with("waybill-applier", &shared, applier::run)?,
             spawn_with("waybill-folder", &shared, folder::run)?,
             spawn_with("waybill-keeper", &shared, keeper::run)?,
+            spawn_with("waybill-scrubber", &shared, scrubber::run)?,
         ];
         shared.place.take_back_ballast()?;
         let threads = Threads {

@@ -1,9 +1,9 @@
 //! What a record's leaf and index keys are. Pure, and the only place that says so.
 use std::sync::OnceLock;
 
-use waybill_core::Event;
+use waybill_core::{Entity, Event};
 use waybill_proto::parse;
-use waybill_store::{Hash, Keys, Pure, Record, Verdict};
+use waybill_store::{Hash, Keys, Pure, Record, Verdict, Word};
 use waybill_tlog::leaf::{Leaf, commitment, headers_digest};
 
 /// The functions that the store is lent (LEDGER J, S6).
@@ -45,34 +45,39 @@ pub(crate) fn index(record: &Record) -> Keys {
 
 /// What reads find an event by.
 pub(crate) fn keys(event: &Event) -> Keys {
-    let mut terms = Vec::with_capacity(3 + 2 * event.entities.len());
-    terms.push(kind_term(&event.kind.0));
-    terms.push(kind_term(event.kind.family()));
-    terms.push(source_term(&event.identity.source));
+    let mut words = Vec::with_capacity(3 + 2 * event.entities.len());
+    words.push(kind_word(&event.kind.0));
+    words.push(kind_word(event.kind.family()));
+    words.push(source_word(&event.identity.source));
     for entity in &event.entities {
-        terms.push(entity.as_str().to_owned());
-        terms.push(plain_term(entity.last()));
+        words.push(entity_word(entity));
+        words.push(plain_word(entity.last()));
     }
-    terms.sort_unstable();
-    terms.dedup();
+    words.sort_unstable();
+    words.dedup();
     Keys {
         occur_time: event.occur_time,
-        terms,
+        words,
     }
 }
 
 /// The word that finds a kind, or a whole family.
-pub(crate) fn kind_term(kind: &str) -> String {
-    format!("kind:{kind}")
+pub(crate) fn kind_word(kind: &str) -> Word {
+    Word::of(&["kind:", kind])
 }
 
 /// The word that finds a source.
-pub(crate) fn source_term(source: &str) -> String {
-    format!("source:{source}")
+pub(crate) fn source_word(source: &str) -> Word {
+    Word::of(&["source:", source])
+}
+
+/// The word that finds an entity by its name.
+pub(crate) fn entity_word(entity: &Entity) -> Word {
+    Word::of(&[entity.as_str()])
 }
 
 /// The word that finds an entity by the last part of its name; ids of commits by their first seven digits.
-pub(crate) fn plain_term(last: &str) -> String {
+pub(crate) fn plain_word(last: &str) -> Word {
     let hex = last.len() >= 7 && last.bytes().all(|b| b.is_ascii_hexdigit());
-    format!("plain:{}", if hex { &last[..7] } else { last })
+    Word::of(&["plain:", if hex { &last[..7] } else { last }])
 }

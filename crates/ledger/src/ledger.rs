@@ -16,10 +16,10 @@ use waybill_store::{Fault, database::Database};
 
 use crate::{
     ask::AssumedFold,
-    keeper, leaf, limits,
+    keeper, limits,
     shared::{Shared, Writing, lock, read, write},
     view_checkpoint,
-    words::{Emitted, Finding, Heads, Progress, Refused, Rejection, Severity},
+    words::{Emitted, Heads, Refused, Rejection},
     writer::{Item, Job, Order, Parsed, busy, chain},
 };
 
@@ -172,32 +172,6 @@ impl Ledger {
         self.shared.place.set_holder(holder)
     }
 
-    /// Reads the whole database and compares every record with its leaf; `status` shows when and what was found.
-    ///
-    /// # Errors
-    /// The first damage, or whatever kept it from reading.
-    pub fn scrub(&self, progress: &mut dyn FnMut(Progress)) -> Result<(), Fault> {
-        let total = self.shared.heads.borrow().applied;
-        let database = read(&self.shared.database).clone();
-        let result = database.check(&leaf::PURE, &mut |done| {
-            progress(Progress {
-                what: "checking the database",
-                done,
-                total: Some(total),
-            });
-        });
-        *lock(&self.shared.scrub_time) = Some((self.shared.host.clock)());
-        if let Err(fault) = &result {
-            lock(&self.shared.findings).push(Finding {
-                severity: Severity::Fail,
-                code: "database_damaged",
-                text: chain(fault),
-                remedy: "stop the ledger and start it again: the database is then rebuilt from the journal".to_owned(),
-            });
-        }
-        result
-    }
-
     /// Stops taking emits, finishes what is under way, writes the head and marks a clean stop. Blocks; later calls do
     /// nothing.
     ///
@@ -222,7 +196,7 @@ impl Threads {
         }
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.wake();
-        self.shared.keeper_wake.notify_all();
+        self.shared.wake_keeper();
         others.into_iter().for_each(|handle| drop(handle.join()));
         view_checkpoint::keep_if_due(&self.shared);
         let head = keeper::write_head(&self.shared).map(|_| ());

@@ -1,9 +1,9 @@
-//! The engine: admit, append, fold, answer. A [`Ledger`] is a handle that can be cloned; behind it stand four threads.
+//! The engine: admit, append, fold, answer. A [`Ledger`] is a handle that can be cloned; behind it stand five threads.
 //!
 //! Refuses to know: gRPC, HTTP, files, the terminal. Time and randomness come in through [`Host`]. Reading order:
 //! [`words`] (what goes in and comes out), `admit` (the verdict, pure), `leaf` (leaf and index keys, pure), `open` and
 //! `launch` (start-up), `writer` (journal first), `applier` (sled), `folder` and `view_checkpoint` (views), `keeper` (small things once a
-//! second), [`ledger`] (the handle), `read`, `prove` and `ask` (what it answers), [`verify`], [`carry`] and [`loss`] (offline).
+//! second), `scrubber`, [`ledger`] (the handle), `read`, `prove` and `ask` (what it answers), [`verify`], [`carry`] and [`loss`] (offline).
 
 mod admit;
 mod applier;
@@ -21,6 +21,7 @@ mod own_event;
 mod prove;
 mod read;
 mod recent;
+mod scrubber;
 mod shared;
 mod status;
 pub mod verify;

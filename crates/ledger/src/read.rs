@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use waybill_core::{Code, Entity, Identity, Refusal};
 use waybill_proto::parse;
-use waybill_store::{Damage, Record, database::Selection, seen};
+use waybill_store::{Damage, Record, Word, database::Selection, seen};
 
 use crate::{
     leaf,
@@ -86,11 +86,11 @@ impl Ledger {
             return Ok((entries, None));
         }
         let selection = Selection {
-            all: terms(filter),
+            all: words(filter),
             any: filter
                 .kinds
                 .iter()
-                .map(|kind| leaf::kind_term(kind))
+                .map(|kind| leaf::kind_word(kind))
                 .collect(),
             occur: filter.occur,
             record: filter.record,
@@ -198,18 +198,18 @@ pub(crate) fn entry(record: Arc<Record>) -> Entry {
 }
 
 /// The words that every match holds.
-fn terms(filter: &Filter) -> Vec<String> {
-    let mut terms = Vec::new();
+fn words(filter: &Filter) -> Vec<Word> {
+    let mut words = Vec::new();
     if let Some(entity) = &filter.entity {
-        terms.push(match Entity::parse(entity) {
-            Ok(entity) => entity.as_str().to_owned(),
-            Err(_) => leaf::plain_term(entity),
+        words.push(match Entity::parse(entity) {
+            Ok(entity) => leaf::entity_word(&entity),
+            Err(_) => leaf::plain_word(entity),
         });
     }
     if let Some(source) = &filter.source {
-        terms.push(leaf::source_term(source));
+        words.push(leaf::source_word(source));
     }
-    terms
+    words
 }
 
 /// The exact check behind the index, whose words are hashes.

@@ -1,7 +1,7 @@
 //! Batches on their way from the journal to sled and the views.
 use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use waybill_core::Identity;
@@ -54,6 +54,30 @@ impl Shared {
                 .wait_timeout(guard, LOOK_AGAIN)
                 .unwrap_or_else(PoisonError::into_inner),
         );
+    }
+
+    /// Waits; `false` when the ledger stops meanwhile.
+    pub(crate) fn rest(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut guard = lock(&self.keeper_lock);
+        loop {
+            if self.stopping.load(Ordering::Acquire) {
+                return false;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            let woken = self.keeper_wake.wait_timeout(guard, left);
+            guard = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Wakes those who rest, so that they see that the ledger stops.
+    pub(crate) fn wake_keeper(&self) {
+        // Under the lock: whoever looked before it was said is waiting by now.
+        let _guard = lock(&self.keeper_lock);
+        self.keeper_wake.notify_all();
     }
 
     /// The batch that holds a position, if it is still in memory.

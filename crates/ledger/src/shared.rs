@@ -21,7 +21,7 @@ use crate::words::{Config, Finding, Heads, Host};
 pub(crate) struct Batch {
     pub(crate) records: Vec<Arc<Record>>,
     /// The parsed form of each record, where it has one.
-    pub(crate) events: Vec<Option<Event>>,
+    pub(crate) events: Vec<Option<Arc<Event>>>,
     pub(crate) leaves: Vec<Hash>,
     /// Completed nodes of the tree: level, index, hash.
     pub(crate) nodes: Vec<(u8, u64, Hash)>,
@@ -92,7 +92,7 @@ pub(crate) struct Shared {
     /// Wakes the folder and the applier.
     pub(crate) recent_grew: Condvar,
     pub(crate) recent_lock: Mutex<()>,
-    /// Wakes the keeper before its second is over.
+    /// Wakes the keeper and the scrubber before their time is over.
     pub(crate) keeper_wake: Condvar,
     pub(crate) keeper_lock: Mutex<()>,
     pub(crate) facts: RwLock<Facts>,

@@ -20,6 +20,8 @@ pub struct Config {
     /// Events after which what the views have folded is kept in a file (LEDGER S7), so that a start need not fold them
     /// again; a large ledger does so less often.
     pub view_checkpoint_events: u64,
+    /// How long the ledger runs between two scrubs of its database, and before the first.
+    pub scrub_every: Duration,
     /// How the lock file names this process to others: an address to ask, or a command.
     pub holder: String,
 }

@@ -62,7 +62,7 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Draft {
     records: Vec<Record>,
-    events: Vec<Option<Event>>,
+    events: Vec<Option<Arc<Event>>>,
     fingerprints: Vec<u64>,
     by_identity: HashMap<Identity, usize>,
     size: usize,
@@ -296,7 +296,7 @@ impl Writer {
             bytes,
         });
         draft.by_identity.insert(event.identity.clone(), index);
-        draft.events.push(Some(event));
+        draft.events.push(Some(Arc::new(event)));
         draft.fingerprints.push(fingerprint);
         index
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use waybill_core::Time;
 use waybill_store::{
-    Hash, Keys, Record, Tip, Verdict,
+    Hash, Keys, Record, Tip, Verdict, Word,
     database::{Database, Meta, Options, Selection, Step},
     seen,
 };
@@ -102,7 +102,7 @@ fn read(database: &Database, events: u64) -> Result<()> {
         "scan         {:>10.0} events/s",
         events as f64 / start.elapsed().as_secs_f64()
     );
-    let rare = vec![format!("commit:acme/shop/{}", events / 2)];
+    let rare = vec![Word::of(&[&format!("commit:acme/shop/{}", events / 2)])];
     let selection = Selection {
         all: rare,
         last: events,
@@ -289,10 +289,10 @@ fn keys(record: &Record) -> Keys {
         "service:checkout",
         "environment:production",
     ];
-    let terms = shared.map(str::to_owned).into_iter().chain([own]).collect();
+    let all = shared.into_iter().chain([own.as_str()]);
     Keys {
         occur_time: Some(record.record_time),
-        terms,
+        words: all.map(|word| Word::of(&[word])).collect(),
     }
 }
 

@@ -30,7 +30,11 @@ use std::{
     io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -54,6 +58,8 @@ use crate::{
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// A flush after a write error may never return (`README.md`): how long to wait for it.
 const FLUSH_WAIT: Duration = Duration::from_secs(60);
+/// What is done to sled when it is only looked at.
+const READ: &str = "read";
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// So many keys are put ahead that the last leaf of sled's that grows, of 16, never holds a full page.
 const KEYS_AHEAD: u64 = 32;
@@ -113,6 +119,8 @@ struct Inner {
     block_ends: RwLock<Vec<u64>>,
     recent: Mutex<Recent>,
     writer: Mutex<Writer>,
+    /// Damage was found in it: the next start is not to believe it.
+    condemned: AtomicBool,
 }
 
 /// What only the one who writes needs.
@@ -157,6 +165,7 @@ impl Database {
             block_ends: RwLock::new(block_ends),
             recent: Mutex::default(),
             writer: Mutex::new(writer),
+            condemned: AtomicBool::new(false),
         };
         Ok(Opened {
             database: Self(Arc::new(inner)),
@@ -258,7 +267,8 @@ impl Database {
     /// happens to the machine. `boot_id` names this boot, for whoever reads the mark. Does nothing when closed already.
     ///
     /// # Errors
-    /// [`Fault::Io`]; [`Fault::Stopped`] after a failed write, or when reads do not end. Then there is no mark.
+    /// [`Fault::Io`]; [`Fault::Stopped`] after a failed write, or when reads do not end. Then there is no mark, as there is
+    /// none when damage was found.
     pub fn close_clean(&self, boot_id: Option<&str>) -> Result<(), Fault> {
         if read(&self.0.sled).is_none() {
             return Ok(());
@@ -271,6 +281,9 @@ impl Database {
         let sled = write(&self.0.sled).take();
         if let Some(sled) = sled {
             drop_last(sled)?;
+        }
+        if self.0.condemned.load(Ordering::Relaxed) {
+            return Ok(());
         }
         folder::mark_clean(&self.0.dir, boot_id)
     }
@@ -286,7 +299,7 @@ impl Database {
 
     /// A value; what is empty was only put ahead.
     fn get(&self, key: Key) -> Result<Option<Vec<u8>>, Fault> {
-        let value = self.with("read", |sled| sled.get(&key))?;
+        let value = self.with(READ, |sled| sled.get(&key))?;
         Ok(value
             .filter(|value| !value.is_empty())
             .map(|value| value.to_vec()))
@@ -298,7 +311,12 @@ impl Database {
         f: impl FnOnce(&sled::Tree) -> sled::Result<T>,
     ) -> Result<T, Fault> {
         let sled = self.sled()?;
-        guarded(&self.0.dir, action, || f(sled.tree()))
+        let result = guarded(&self.0.dir, action, || f(sled.tree()));
+        // A write may fail on a full disk in any way; what cannot be read is lost to us.
+        if action == READ && matches!(result, Err(Fault::Damage(_))) {
+            self.condemn();
+        }
+        result
     }
 
     fn sled(&self) -> Result<Arc<Sled>, Fault> {
@@ -311,7 +329,17 @@ impl Database {
         self.damage_over(position, Some(position), what)
     }
 
+    /// Sees to it that the next start rebuilds the database (LEDGER S2).
+    fn condemn(&self) {
+        if !self.0.condemned.swap(true, Ordering::Relaxed)
+            && let Err(fault) = folder::mark_damaged(&self.0.dir)
+        {
+            tracing::warn!(error = %fault, "the damaged database is not marked; delete `sled` before the next start");
+        }
+    }
+
     fn damage_over(&self, first_position: u64, last_position: Option<u64>, what: String) -> Fault {
+        self.condemn();
         damage(&self.0.dir, first_position, last_position, what)
     }
 

@@ -18,4 +18,4 @@ pub mod side_log;
 pub mod view_checkpoint;
 
 pub use fault::{Damage, Fault};
-pub use record::{Hash, Keys, Pure, Record, Tip, Verdict};
+pub use record::{Hash, Keys, Pure, Record, Tip, Verdict, Word};

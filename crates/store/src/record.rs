@@ -61,7 +61,20 @@ pub struct Keys {
     /// When it happened, where known.
     pub occur_time: Option<Time>,
     /// Words to filter by, such as `kind:commit.recorded`, `source:…` or an entity name. Without repeats.
-    pub terms: Vec<String>,
+    pub words: Vec<Word>,
+}
+
+/// A word that lists filter by, as the index keeps it: CRC32C of its UTF-8. Two words may share one, so a hit is a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Word(pub(crate) u32);
+
+impl Word {
+    /// The word that these parts make when joined.
+    #[must_use]
+    pub fn of(parts: &[&str]) -> Self {
+        let join = |hash, part: &&str| crc32c::crc32c_append(hash, part.as_bytes());
+        Self(parts.iter().fold(0, join))
+    }
 }
 
 /// The pure functions that the ledger hands down, so that the store never opens a record.

@@ -49,17 +49,14 @@ struct Line {
     root: String,
 }
 
+/// Hands a state to a function, piece by piece.
+pub type Fill<'a> = dyn FnMut(&mut dyn FnMut(&[u8])) + 'a;
+
 /// Writes a checkpoint in the place of the one before.
-///
-/// `fill` is handed a function that takes the state piece by piece.
 ///
 /// # Errors
 /// As the system says; then the one before stays.
-pub fn write(
-    path: &Path,
-    stamp: &Stamp,
-    fill: &mut dyn FnMut(&mut dyn FnMut(&[u8])),
-) -> Result<(), Fault> {
+pub fn write(path: &Path, stamp: &Stamp, fill: &mut Fill<'_>) -> Result<(), Fault> {
     directory::create(parent(path), 0o755)?;
     let new = path.with_extension("new");
     let written = File::create(&new).and_then(|file| {
@@ -187,10 +184,6 @@ mod tests {
         }
     }
 
-    fn fill(pieces: &[&[u8]]) -> impl FnMut(&mut dyn FnMut(&[u8])) {
-        move |sink| pieces.iter().for_each(|piece| sink(piece))
-    }
-
     #[test]
     fn what_was_written_is_read_back_and_the_next_replaces_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -200,7 +193,10 @@ mod tests {
             .flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_le_bytes())
             .collect();
         for pieces in [&[&b"abc"[..], &[7; 100_000]][..], &[&noise], &[]] {
-            write(&path, &stamp(), &mut fill(pieces)).unwrap();
+            write(&path, &stamp(), &mut |sink| {
+                pieces.iter().for_each(|piece| sink(piece))
+            })
+            .unwrap();
             assert_eq!(read(&path), Some((stamp(), pieces.concat())));
         }
         remove(&path);
@@ -211,7 +207,11 @@ mod tests {
     fn a_damaged_or_cut_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = path(dir.path(), "facts");
-        write(&path, &stamp(), &mut fill(&[b"some state", &[1; 300]])).unwrap();
+        write(&path, &stamp(), &mut |sink| {
+            sink(b"some state");
+            sink(&[1; 300]);
+        })
+        .unwrap();
         let whole = fs::read(&path).unwrap();
         let body = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         for at in body..whole.len() {
@@ -230,9 +230,9 @@ mod tests {
     fn one_that_cannot_be_written_leaves_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
         let path = path(dir.path(), "facts");
-        write(&path, &stamp(), &mut fill(&[b"first"])).unwrap();
+        write(&path, &stamp(), &mut |sink| sink(b"first")).unwrap();
         fs::create_dir(path.with_extension("new")).unwrap();
-        assert!(write(&path, &stamp(), &mut fill(&[b"second"])).is_err());
+        assert!(write(&path, &stamp(), &mut |sink| sink(b"second")).is_err());
         assert_eq!(read(&path).unwrap().1, b"first");
     }
 }

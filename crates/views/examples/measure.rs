@@ -210,7 +210,7 @@ impl World {
         Ok(Recorded {
             position,
             record_time: time,
-            event,
+            event: Arc::new(event),
         })
     }
 

@@ -4,6 +4,7 @@
 //! other one when it was recorded, and the facts are folded a second time in that order. Answers over them must be
 //! labelled *assumed*; the moment of knowledge is then a time, and [`Facts::position_at`] turns it into
 //! [`crate::Reading::as_of`].
+use std::sync::Arc;
 use waybill_core::{Payload, Recorded, Time, event::RecordKind};
 
 use crate::facts::Facts;
@@ -60,7 +61,7 @@ fn known_at(recorded: &Recorded, lag_nanos: i64) -> Option<Time> {
 
 /// Drops what no fold reads while everything waits to be sorted.
 fn lighten(recorded: &mut Recorded) {
-    let event = &mut recorded.event;
+    let event = Arc::make_mut(&mut recorded.event);
     event.labels.clear();
     event.entities = Vec::new();
     if let (Payload::Commit(commit), RecordKind::Assertion) =

@@ -2,6 +2,8 @@
 //! witnesses, corrections, retractions, equal times, cycles and absent targets meet all the time.
 //!
 //! The checker is checked: order bugs are planted in front of the fold, and the law must fail for each of them.
+use std::sync::Arc;
+
 use proptest::{
     prelude::*,
     test_runner::{Config, TestCaseError, TestError, TestRunner},
@@ -40,7 +42,7 @@ impl World {
         let recorded = story(&self.lines.join("\n"));
         recorded
             .into_iter()
-            .map(|recorded| recorded.event)
+            .map(|recorded| Arc::unwrap_or_clone(recorded.event))
             .collect()
     }
 
@@ -233,12 +235,14 @@ impl Bug {
             };
             match self {
                 Self::LastArrivalWins => {
-                    one.event.revision = u32::try_from(one.position).unwrap_or(u32::MAX)
+                    Arc::make_mut(&mut one.event).revision =
+                        u32::try_from(one.position).unwrap_or(u32::MAX)
                 }
                 Self::RecordTimeStandsIn if one.event.occur_time.is_none() => {
                     let noon = moment("2026-01-05 09:30").nanos();
                     let nanos = i128::from(noon) + i128::from(one.position);
-                    one.event.occur_time = Some(Time::from_nanos_clamped(nanos));
+                    Arc::make_mut(&mut one.event).occur_time =
+                        Some(Time::from_nanos_clamped(nanos));
                 }
                 _ => {}
             }
@@ -375,7 +379,10 @@ fn the_winner_is_decided_by_revision_basis_rank_and_identity() {
         "09:00 commit shop a1 \"6\" basis delivery from b @y rev 1",
     ];
     let ranked = format!("09:00 rank a 7\n{}", climbing.join("\n"));
-    let told: Vec<Event> = story(&ranked).into_iter().map(|r| r.event).collect();
+    let told: Vec<Event> = story(&ranked)
+        .into_iter()
+        .map(|r| Arc::unwrap_or_clone(r.event))
+        .collect();
     for last in 1..told.len() {
         for first in [0, last / 2, last] {
             let mut events = told[..=last].to_vec();

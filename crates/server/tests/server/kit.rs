@@ -75,6 +75,7 @@ fn ledger(directory: &TempDir) -> Ledger {
         probe: None,
         segment_bytes: 8 << 20,
         view_checkpoint_events: 1000,
+        scrub_every: Duration::from_secs(3600),
         cache_bytes: 8 << 20,
         holder: "the server's tests".to_owned(),
     };

@@ -2,8 +2,8 @@
 //!
 //! sled does not sync what it writes when it says so (`README.md`), so after a machine has died its directory may hold
 //! anything, and opening it may still look like success. `waybill.state` beside its files says how it was left: `open`
-//! or `clean`, and the boot of the machine. It is made durable before sled may write, and says
-//! `clean` only after everything of sled's has been synced.
+//! or `clean`, and the boot of the machine, or `damaged`. It is made durable before sled may write, and says
+//! `clean` only after everything of sled's has been synced and nothing in it was found damaged.
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -58,6 +58,9 @@ fn check_state(dir: &Path, boot_id: Option<&str>) -> Result<(), Fault> {
     if state.starts_with(CLEAN) || (boot_id.is_some() && state == open_state(boot_id)) {
         return Ok(());
     }
+    if state == DAMAGED {
+        return Err(suspect("damage was found in it".to_owned()));
+    }
     Err(suspect(format!(
         "the machine may have died while the database was open: it was left {:?} and this boot is {:?}",
         state.trim(),
@@ -83,6 +86,12 @@ fn check_files(dir: &Path) -> Result<(), Fault> {
 }
 
 const CLEAN: &str = "clean ";
+const DAMAGED: &str = "damaged\n";
+
+/// Marks that damage was found, so that the next start believes nothing of it.
+pub(super) fn mark_damaged(dir: &Path) -> Result<(), Fault> {
+    write_state(dir, DAMAGED)
+}
 
 fn open_state(boot_id: Option<&str>) -> String {
     format!("open {}\n", boot_id.unwrap_or("?"))

@@ -11,18 +11,13 @@ use super::{
     pages::PAGE_EVENTS,
     value,
 };
-use crate::record::Keys;
+use crate::record::{Keys, Word};
 
 /// 1: as above.
 const VERSION: u8 = 1;
 /// Positions that one bit of a mask stands for.
 const GROUP_EVENTS: u64 = 32;
 const ALL_GROUPS: u16 = u16::MAX;
-
-/// Hash of a word, for the index.
-pub(crate) fn word(term: &str) -> u32 {
-    crc32c::crc32c(term.as_bytes())
-}
 
 /// What the index keeps of one event.
 pub(crate) struct Entry<W> {
@@ -36,7 +31,7 @@ pub(crate) fn entry(record_time: Time, keys: &Keys) -> Entry<impl Iterator<Item 
     Entry {
         record_time: record_time.nanos(),
         occur_time: keys.occur_time.map(Time::nanos),
-        words: keys.terms.iter().map(|term| word(term)),
+        words: keys.words.iter().map(|word| word.0),
     }
 }
 
@@ -194,9 +189,9 @@ impl Page {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Words that the event must all have.
-    pub all: Vec<String>,
+    pub all: Vec<Word>,
     /// Words of which it must have one; empty asks for none.
-    pub any: Vec<String>,
+    pub any: Vec<Word>,
     /// From and until, half-open, on occur time. An event without one is left out as soon as either is given.
     pub occur: (Option<Time>, Option<Time>),
     /// From and until, half-open, on record time.
@@ -219,7 +214,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     pub(crate) fn new(selection: &Selection) -> Self {
-        let words = |terms: &[String]| terms.iter().map(|term| word(term)).collect();
+        let words = |words: &[Word]| words.iter().map(|word| word.0).collect();
         Self {
             all: words(&selection.all),
             any: words(&selection.any),

@@ -1,4 +1,6 @@
 //! Reading everything, to find damage before a question does (LEDGER S2).
+use std::ops::ControlFlow;
+
 use super::{
     Database,
     index::{self, OpenIndex, Page},
@@ -14,11 +16,15 @@ use crate::{
 
 impl Database {
     /// Reads every record and compares it with its leaf hash, its fingerprint and its index page. `progress` is told the
-    /// last position done. Pinned to the end as it is now.
+    /// last position done, and says whether to go on. Pinned to the end as it is now.
     ///
     /// # Errors
     /// The first [`Fault::Damage`].
-    pub fn check(&self, pure: &Pure, progress: &mut dyn FnMut(u64)) -> Result<(), Fault> {
+    pub fn check(
+        &self,
+        pure: &Pure,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
         let tail = self.tail();
         let mut first = 1;
         while first <= tail.position() {
@@ -26,7 +32,9 @@ impl Database {
                 .position()
                 .min(keys::page_span(keys::page_of(first)).end - 1);
             self.check_page(&tail, first, last, pure)?;
-            progress(last);
+            if progress(last).is_break() {
+                break;
+            }
             first = last + 1;
         }
         Ok(())

@@ -3,7 +3,7 @@ mod files;
 mod lists;
 mod pages;
 
-use std::{path::Path, sync::Arc};
+use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use waybill_core::Time;
 use super::*;
 use crate::{
     Pure,
-    record::{Tip, Verdict},
+    record::{Tip, Verdict, Word},
 };
 
 pub(super) const PURE: Pure = Pure { leaf, index };
@@ -170,7 +170,10 @@ impl World {
         }
         let mut done = 0;
         database
-            .check(&PURE, &mut |position| done = position)
+            .check(&PURE, &mut |position| {
+                done = position;
+                ControlFlow::Continue(())
+            })
             .unwrap();
         assert_eq!(done, end);
         database.check_tree(node_hash).unwrap();
@@ -207,10 +210,10 @@ pub(super) fn index(record: &Record) -> Keys {
     Keys {
         occur_time: (!position.is_multiple_of(11))
             .then(|| record.record_time.plus_nanos(-ago * 1_000_000_000)),
-        terms: vec![
-            format!("kind:{}", record.kind),
-            format!("event:{position}"),
-            format!("stretch:{}", position / 100),
+        words: vec![
+            Word::of(&["kind:", &record.kind]),
+            Word::of(&[&format!("event:{position}")]),
+            Word::of(&[&format!("stretch:{}", position / 100)]),
         ],
     }
 }

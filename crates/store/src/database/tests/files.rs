@@ -1,7 +1,8 @@
 //! What is on disk is not believed: lost, cut, changed, left by a machine that died, or hanging.
-use std::{fs, os::unix::fs::FileExt, process::Command, time::Duration};
+use std::{fs, ops::ControlFlow, os::unix::fs::FileExt, process::Command, time::Duration};
 
 use super::*;
+use crate::record::Word;
 
 fn suspect_why(result: Result<Opened, Fault>) -> String {
     match result {
@@ -78,7 +79,7 @@ fn a_reader_that_stays_does_not_keep_the_files() {
     let world = dropped(dir.path());
     let database = open(dir.path());
     let mut list = database.select(&Selection {
-        all: vec!["stretch:3".to_owned()],
+        all: vec![Word::of(&["stretch:3"])],
         last: u64::MAX,
         ..Selection::default()
     });
@@ -279,7 +280,7 @@ fn believe_nothing(dir: &Path, world: &World) -> bool {
         }
     }
     let scrubbed = database
-        .check(&PURE, &mut |_| ())
+        .check(&PURE, &mut |_| ControlFlow::Continue(()))
         .and_then(|()| database.check_tree(node_hash));
     noticed || scrubbed.is_err()
 }

@@ -2,6 +2,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::Word;
 
 /// What a caller does with candidates: looks at each event itself.
 fn select(database: &Database, selection: &Selection) -> Vec<u64> {
@@ -31,13 +32,13 @@ fn matches(record: &Record, selection: &Selection) -> bool {
                 from.is_none_or(|from| time >= from) && until.is_none_or(|until| time < until)
             })
     };
-    selection.all.iter().all(|term| keys.terms.contains(term))
-        && (selection.any.is_empty() || selection.any.iter().any(|term| keys.terms.contains(term)))
+    selection.all.iter().all(|word| keys.words.contains(word))
+        && (selection.any.is_empty() || selection.any.iter().any(|word| keys.words.contains(word)))
         && within(keys.occur_time, selection.occur)
         && within(Some(record.record_time), selection.record)
 }
 
-fn term() -> impl Strategy<Value = String> {
+fn word() -> impl Strategy<Value = Word> {
     prop_oneof![
         prop::sample::select(vec![
             "kind:commit.recorded",
@@ -48,6 +49,7 @@ fn term() -> impl Strategy<Value = String> {
         (0u64..2000).prop_map(|n| format!("event:{n}")),
         (0u64..20).prop_map(|n| format!("stretch:{n}")),
     ]
+    .prop_map(|word| Word::of(&[&word]))
 }
 
 fn moment() -> impl Strategy<Value = Option<Time>> {
@@ -55,12 +57,12 @@ fn moment() -> impl Strategy<Value = Option<Time>> {
 }
 
 fn selection() -> impl Strategy<Value = Selection> {
-    let terms = (
-        prop::collection::vec(term(), 0..3),
-        prop::collection::vec(term(), 0..3),
+    let words = (
+        prop::collection::vec(word(), 0..3),
+        prop::collection::vec(word(), 0..3),
     );
     let times = ((moment(), moment()), (moment(), moment()));
-    (terms, times, 0u64..1900, 0u64..1900, any::<bool>()).prop_map(
+    (words, times, 0u64..1900, 0u64..1900, any::<bool>()).prop_map(
         |((all, any), (occur, record), first, last, descending)| Selection {
             all,
             any,
@@ -107,7 +109,7 @@ fn a_rare_word_costs_a_look_at_few_events() {
     world.apply(&database, world.len(), 1700);
     for position in [1, 32, 33, 512, 513, 1699] {
         let selection = Selection {
-            all: vec![format!("event:{position}")],
+            all: vec![Word::of(&[&format!("event:{position}")])],
             last: u64::MAX,
             ..Selection::default()
         };

@@ -1,5 +1,6 @@
 //! Steps of every size become pages that hold the same, however they came.
 use proptest::prelude::*;
+use std::ops::ControlFlow;
 
 use super::*;
 
@@ -228,7 +229,7 @@ fn a_record_that_is_not_its_leafs_is_damage() {
         Err(Fault::Damage(_))
     ));
     assert!(matches!(
-        database.check(&other, &mut |_| ()),
+        database.check(&other, &mut |_| ControlFlow::Continue(())),
         Err(Fault::Damage(_))
     ));
     let forgetful = Pure {
@@ -236,7 +237,7 @@ fn a_record_that_is_not_its_leafs_is_damage() {
         index: |_| Keys::default(),
     };
     assert!(matches!(
-        database.check(&forgetful, &mut |_| ()),
+        database.check(&forgetful, &mut |_| ControlFlow::Continue(())),
         Err(Fault::Damage(_))
     ));
     assert!(matches!(
@@ -268,7 +269,7 @@ fn a_page_that_is_gone_or_changed_is_damage_and_never_a_wrong_answer() {
             database.with("write", change).unwrap();
             *lock(&database.0.recent) = Recent::default();
             let scrubbed = database
-                .check(&PURE, &mut |_| ())
+                .check(&PURE, &mut |_| ControlFlow::Continue(()))
                 .and_then(|()| database.check_tree(node_hash));
             assert!(
                 matches!(scrubbed, Err(Fault::Damage(_))),
@@ -286,6 +287,26 @@ fn a_page_that_is_gone_or_changed_is_damage_and_never_a_wrong_answer() {
         }
     }
     world.compare(&database);
+}
+
+#[test]
+fn where_damage_was_found_the_next_start_believes_nothing() {
+    let world = World::new(1200, 500);
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    world.apply(&database, world.len(), 1200);
+    let key = Full::Block.key(3);
+    database
+        .with("write", |sled| sled.insert(&key, &[7; 40][..]).map(drop))
+        .unwrap();
+    let scrubbed = database.check(&PURE, &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(scrubbed, Err(Fault::Damage(_))), "{scrubbed:?}");
+    database.close_clean(BOOT).unwrap();
+    let opened = Database::open(dir.path(), &Options::default(), BOOT);
+    let Err(Fault::Suspect { why }) = opened else {
+        panic!("it is believed");
+    };
+    assert_eq!(why, "damage was found in it");
 }
 
 #[test]
