@@ -12,5 +12,7 @@ mod fsync_mutants;
 mod full_disk;
 mod house;
 mod kit;
+mod machine;
+mod pipeline;
 mod sealed_segments;
 mod sled_faults;
