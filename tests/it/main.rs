@@ -16,3 +16,4 @@ mod machine;
 mod pipeline;
 mod sealed_segments;
 mod sled_faults;
+mod try_it;
