@@ -5,6 +5,7 @@
     reason = "a test fails by panicking and talks on stdout"
 )]
 
+mod client;
 mod crash;
 mod damaged_journal;
 mod failed_sync;

@@ -1,7 +1,7 @@
 //! An internal tool that reads what it wrote: `internal_tool [URL]`.
 //!
-//! It records a deployment, asks where its revision went at the position of the receipt, and checks the proven receipt
-//! against the checkpoint that it kept from before.
+//! It records a deployment, asks at the position of the receipt what that deployment brought, and checks the proven
+//! receipt against the checkpoint that it kept from before.
 use std::{env, error::Error, time::Duration};
 
 use waybill_client::{Client, DEFAULT_URL, Delivery, Deployment, Id, Outcome, Trace, ask};
@@ -26,12 +26,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     say(&format!("recorded position={}", receipt.position));
 
     let reader = client.reader().after(&receipt);
-    let trace = reader.trace(Trace::of(REVISION)).await?;
+    let asked = format!("deployment:checkout/{}", deployment_id.as_str());
+    let trace = reader.trace(Trace::of(asked)).await?;
     let position = trace.basis.map_or(0, |basis| basis.position);
     let found = trace
         .nodes
         .iter()
-        .any(|node| node.entity.ends_with(deployment_id.as_str()));
+        .any(|node| node.entity.ends_with(REVISION));
     say(&format!(
         "trace read_my_write={} found={found}",
         position >= receipt.position
