@@ -235,7 +235,7 @@ fn proven(path: &Path, kept: Option<&str>, key: Option<VerifierKey>) -> Result<F
         consistency_path: &parts.consistency,
     });
     if let Some(note) = kept {
-        needs_path(&open_kept(note, Some(&key))?.0, &proven)?;
+        needs_path(&open_kept(note, Some(&key))?.0, &proven, &key)?;
     }
     match receipt::verify(&parts.proven(&proven), &[key], consistency.as_ref()) {
         Ok(verified) => {
@@ -268,9 +268,12 @@ fn proven(path: &Path, kept: Option<&str>, key: Option<VerifierKey>) -> Result<F
     Ok(findings)
 }
 
-/// A receipt can be held against a kept checkpoint only if it carries the way from there.
-fn needs_path(kept: &Checkpoint, proven: &ProvenReceipt) -> Result<(), Failure> {
-    if proven.consistent_from_size == kept.size {
+/// A receipt can be held against a kept checkpoint only if it carries the way from there, or both are of one size.
+fn needs_path(kept: &Checkpoint, proven: &ProvenReceipt, key: &VerifierKey) -> Result<(), Failure> {
+    let own = open_kept(&proven.checkpoint, Some(key)).ok();
+    let is_there =
+        proven.consistency_path.is_empty() && own.is_some_and(|(own, ..)| own.size == kept.size);
+    if is_there || proven.consistent_from_size == kept.size {
         return Ok(());
     }
     let event = proven
