@@ -5,6 +5,7 @@
     reason = "a test fails by panicking and talks on stdout"
 )]
 
+mod command_line;
 mod crash;
 mod damaged_journal;
 mod failed_sync;
