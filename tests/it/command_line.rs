@@ -309,7 +309,7 @@ fn a_correction_stands_in_the_events_place_and_the_first_stays_on_record() {
         .well()
         .json();
     assert_eq!(
-        first["event"]["event"]["deployment"]["finished"]["outcome"],
+        first["event"]["deployment"]["finished"]["outcome"],
         "OUTCOME_SUCCESS"
     );
     desk.waybill(&[
