@@ -321,7 +321,7 @@ fn a_correction_stands_in_the_events_place_and_the_first_stays_on_record() {
         "--because",
         "x",
     ])
-    .ends(2, "nothing");
+    .ends(6, "deployment.nothing");
 }
 
 #[test]
