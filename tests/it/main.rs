@@ -5,6 +5,7 @@
     reason = "a test fails by panicking and talks on stdout"
 )]
 
+mod bad_input;
 mod crash;
 mod house;
 mod reflection;
