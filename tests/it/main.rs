@@ -5,6 +5,7 @@
     reason = "a test fails by panicking and talks on stdout"
 )]
 
+mod bad_input;
 mod command_line;
 mod crash;
 mod damaged_journal;
@@ -13,5 +14,6 @@ mod fsync_mutants;
 mod full_disk;
 mod house;
 mod kit;
+mod reflection;
 mod sealed_segments;
 mod sled_faults;

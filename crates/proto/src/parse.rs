@@ -71,6 +71,7 @@ fn envelope(event: &pb::Event) -> Result<Envelope, Refusal> {
     field::each(&event.links, "links", link)?;
     labels(&event.labels)?;
     provenance(event.provenance.as_ref())?;
+    cdevents(event.cdevents.as_ref()).map_err(|refusal| refusal.within("cdevents"))?;
     Ok(Envelope {
         identity,
         occur_time,
@@ -161,7 +162,41 @@ fn provenance(provenance: Option<&pb::Provenance>) -> Result<(), Refusal> {
     let Some(provenance) = provenance else {
         return Ok(());
     };
-    field::digest_if_any(&provenance.body_digest, "provenance.body_digest")
+    let names = [
+        (&provenance.adapter, "adapter"),
+        (&provenance.adapter_version, "adapter_version"),
+        (&provenance.delivery_id, "delivery_id"),
+        (&provenance.media_type, "media_type"),
+    ];
+    let check = || {
+        for (value, field) in names {
+            field::name_if_any(value, field)?;
+        }
+        field::reference_if_any(&provenance.raw_ref, "raw_ref")?;
+        field::digest_if_any(&provenance.body_digest, "body_digest")
+    };
+    check().map_err(|refusal| refusal.within("provenance"))
+}
+
+/// Checks what is a name in a CDEvents event; its custom data is its own.
+fn cdevents(cdevents: Option<&pb::CdEvents>) -> Result<(), Refusal> {
+    let Some(cdevents) = cdevents else {
+        return Ok(());
+    };
+    let names = [
+        (&cdevents.spec_version, "spec_version"),
+        (&cdevents.r#type, "type"),
+        (&cdevents.schema_uri, "schema_uri"),
+        (
+            &cdevents.custom_data_content_type,
+            "custom_data_content_type",
+        ),
+        (&cdevents.subject_source, "subject_source"),
+    ];
+    for (value, field) in names {
+        field::reference_if_any(value, field)?;
+    }
+    Ok(())
 }
 
 /// Reads the payload: its kind, what its family's reader says of it, and our words for it.
