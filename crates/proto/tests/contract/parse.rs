@@ -175,6 +175,33 @@ fn every_rule_names_field_value_and_rule() {
 }
 
 #[test]
+fn what_lies_just_within_a_limit_is_accepted() {
+    let cases: &[Mutation] = &[
+        |e| e.source = "s".repeat(256),
+        |e| e.id = "i".repeat(256),
+        |e| e.labels = (0..64).map(|i| (i.to_string(), String::new())).collect(),
+        |e| e.occur_time = Some(Timestamp::default()),
+        |e| {
+            e.occur_time = Some(Timestamp {
+                seconds: 7_258_118_399,
+                nanos: 999_999_999,
+            })
+        },
+        |e| {
+            e.reason.clear();
+            // The text's key and its length take four bytes.
+            e.reason = "r".repeat(256 * 1024 - e.encoded_len() - 4);
+            assert_eq!(e.encoded_len(), 256 * 1024);
+        },
+    ];
+    for (index, mutate) in cases.iter().enumerate() {
+        let mut event = deployment();
+        mutate(&mut event);
+        assert!(parse(&event).is_ok(), "case {index}: {:?}", parse(&event));
+    }
+}
+
+#[test]
 fn a_commit_needs_its_full_id() {
     let mut event = commit();
     let Some(event::Payload::Commit(pb::CommitEvent {

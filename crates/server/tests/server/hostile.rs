@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use waybill_proto::{pb, raw};
 
 use crate::{
-    kit::{PATIENCE, Served, commit, commit_json, reason, revision, served, served_with},
+    kit::{PATIENCE, Served, commit, commit_json, reason, receipt, revision, served, served_with},
     plain::{send, send_stream},
 };
 
@@ -336,6 +336,47 @@ async fn unharmed_http2_frames_are_a_call() {
     while !said.windows(receipt.len()).any(|part| part == receipt) {
         let read = timeout(PATIENCE, stream.read_buf(&mut said)).await;
         assert!(read.unwrap().unwrap() > 0, "closed after {said:?}");
+    }
+    // SETTINGS_MAX_CONCURRENT_STREAMS (3) is among the server's settings.
+    let streams = waybill_server::Limits::default().streams_per_connection;
+    let setting = [&[0, 3][..], &streams.to_be_bytes()].concat();
+    assert!(
+        said[..64].windows(6).any(|part| part == setting),
+        "{said:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doubled_fields_are_merged_as_protobuf_says() {
+    let served = served().await;
+    let whole = commit(1);
+    let receipts = served.emit(vec![whole.clone()]).await;
+    let source = pb::Event {
+        source: "//another".to_owned(),
+        ..Default::default()
+    };
+    let half = pb::CommitRecorded {
+        subject_line: "of the first half".to_owned(),
+        ..Default::default()
+    };
+    let half = pb::CommitEvent {
+        event: Some(pb::commit_event::Event::Recorded(half)),
+    };
+    let first_half = pb::Event {
+        payload: Some(pb::event::Payload::Commit(half)),
+        ..Default::default()
+    };
+    // A scalar's last value stands, and messages merge: all of this is the same event again.
+    for first in [source, first_half] {
+        let doubled = [first.encode_to_vec(), whole.encode_to_vec()].concat();
+        let request = raw::EmitRequest {
+            events: vec![doubled.into()],
+        };
+        let path = "/waybill.v1.EmitService/Emit";
+        let answer = send(&served, path, request.encode_to_vec()).await.unwrap();
+        let answer = pb::EmitResponse::decode(answer).unwrap();
+        let again = receipt(&answer.results[0]);
+        assert!(again.duplicate && again.position == receipts[0].position);
     }
 }
 
