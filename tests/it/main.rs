@@ -14,6 +14,8 @@ mod fsync_mutants;
 mod full_disk;
 mod house;
 mod kit;
+mod machine;
+mod pipeline;
 mod reflection;
 mod sealed_segments;
 mod sled_faults;

@@ -11,6 +11,7 @@ use std::{
 
 /// How long a server may take until it serves; a rebuild on a slow machine fits.
 const START_LIMIT: Duration = Duration::from_secs(120);
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// How long a killed process may take to be gone.
 const ORPHANS_LIMIT: Duration = Duration::from_secs(5);
@@ -82,8 +83,21 @@ impl Server {
         environment: &[(String, String)],
         arguments: &[&str],
     ) -> io::Result<Self> {
+        Self::start_at(ANY_PORT, home, environment, arguments)
+    }
+
+    /// As [`Server::start_with`], at an address that others know already.
+    ///
+    /// # Errors
+    /// What the process said on stderr, when it ended instead.
+    pub fn start_at(
+        address: &str,
+        home: &Home,
+        environment: &[(String, String)],
+        arguments: &[&str],
+    ) -> io::Result<Self> {
         let mut child = command(home)
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", address])
             .arg("--ledger")
             .arg(home.data())
             .args(arguments)

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     process::Command,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 use waybill_proto::pb::{DeploymentInfo, Event, Outcome, Span};
 
@@ -201,10 +201,12 @@ fn is_stop(signal: i32) -> bool {
 /// Runs the command in the foreground. What a person or a CI system sends us to stop is the command's to answer; we
 /// wait for it, because its end is what we are here to record.
 async fn execute(command: &[String]) -> Ran {
-    let started = Instant::now();
     let (program, arguments) = command
         .split_first()
         .map_or(("", &[][..]), |(program, rest)| (program.as_str(), rest));
+    // Before the command runs: a signal that comes with its first breath would end us, and its end would not be told.
+    let mut stops = Stops::listen();
+    let started = Instant::now();
     let mut child = match Command::new(program).args(arguments).spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -222,15 +224,12 @@ async fn execute(command: &[String]) -> Ran {
             };
         }
     };
-    let mut interrupt = signal(SignalKind::interrupt()).ok();
-    let mut terminate = signal(SignalKind::terminate()).ok();
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            // A terminal sends Ctrl-C to the command as well as to us.
-            Some(()) = wait(&mut interrupt) => {}
-            // A CI system sends this to us alone.
-            Some(()) = wait(&mut terminate) => hand_on(&child),
+            stop = stops.next() => if let Some(signal) = stop {
+                hand_on(&child, signal);
+            },
         }
     };
     let elapsed = started.elapsed();
@@ -253,21 +252,55 @@ async fn execute(command: &[String]) -> Ran {
     }
 }
 
-async fn wait(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
-    match signal {
-        Some(signal) => signal.recv().await,
-        None => std::future::pending().await,
+/// What is sent to us to stop.
+struct Stops {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hang_up: Option<Signal>,
+}
+
+impl Stops {
+    /// Listens from here on; where the system does not tell of a signal, it does what it always does.
+    fn listen() -> Self {
+        let listen = |kind| signal(kind).ok();
+        Self {
+            interrupt: listen(SignalKind::interrupt()),
+            terminate: listen(SignalKind::terminate()),
+            hang_up: listen(SignalKind::hangup()),
+        }
+    }
+
+    /// Waits for the next one; gives what the command is to be sent.
+    async fn next(&mut self) -> Option<rustix::process::Signal> {
+        tokio::select! {
+            // A terminal sends Ctrl-C to the command as well as to us.
+            () = wait(&mut self.interrupt) => None,
+            // A CI system sends this to us alone.
+            () = wait(&mut self.terminate) => Some(rustix::process::Signal::TERM),
+            // A terminal that goes away tells us, and the command only where it still is in the foreground.
+            () = wait(&mut self.hang_up) => Some(rustix::process::Signal::HUP),
+        }
     }
 }
 
-fn hand_on(child: &tokio::process::Child) {
+async fn wait(signal: &mut Option<Signal>) {
+    let told = match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
+    };
+    if told.is_none() {
+        std::future::pending().await
+    }
+}
+
+fn hand_on(child: &tokio::process::Child, signal: rustix::process::Signal) {
     let id = child
         .id()
         .and_then(|id| i32::try_from(id).ok())
         .and_then(rustix::process::Pid::from_raw);
     if let Some(id) = id {
         // It may have ended at this very moment, which is as good.
-        let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(id, signal);
     }
 }
 

@@ -1,7 +1,10 @@
 //! Handing an event over: what waits goes first, then this one; where the ledger is away, it waits too.
 use bytes::Bytes;
 use prost::Message as _;
-use waybill_proto::pb::{EmitResponse, Event, Receipt, Refusal, emit_result::Result as Emitted};
+use waybill_proto::{
+    parse::parse,
+    pb::{EmitResponse, Event, Receipt, Refusal, emit_result::Result as Emitted},
+};
 
 use crate::{
     args::OnError,
@@ -68,6 +71,9 @@ impl<'a> Emitter<'a> {
         event: &mut Event,
         deepen: bool,
     ) -> Result<(), Failure> {
+        if parse(&event.encode_to_vec()).is_err() {
+            return Ok(()); // The ledger will say what is wrong with it.
+        }
         // What waits may be the very deployment that came before.
         let asked = match self.drain().await {
             Ok(()) => deployment::complete(self.source()?, event, deepen).await,
@@ -77,6 +83,9 @@ impl<'a> Emitter<'a> {
             Err(failure) if is_away(&failure) => {
                 // Known to be away: nothing waits for it a second time.
                 self.source = Err(failure);
+                if let Some(info) = deployment::info_of(event) {
+                    deployment::bound(info, deepen);
+                }
                 Ok(())
             }
             asked => asked,
@@ -147,7 +156,7 @@ impl<'a> Emitter<'a> {
 
     /// Lets an event wait on this machine, if it is one that a ledger would take.
     fn keep(&self, event: &[u8], away: Failure) -> Delivered {
-        if let Err(refusal) = waybill_proto::parse::parse(event) {
+        if let Err(refusal) = parse(event) {
             return Delivered::Refused(Box::new(Refusal {
                 code: refusal.code.as_str().to_owned(),
                 field: refusal.field,
@@ -221,11 +230,12 @@ impl<'a> Emitter<'a> {
     }
 
     async fn send_batch(&self, waiting: &Waiting, batch: &[Item]) -> Result<(), Failure> {
-        let events = batch
-            .iter()
-            .map(|item| Bytes::from(item.bytes.clone()))
-            .collect();
-        let answer = self.source()?.emit(events).await?;
+        let source = self.source()?;
+        let mut events = Vec::with_capacity(batch.len());
+        for item in batch {
+            events.push(as_recorded(source, &item.bytes).await?);
+        }
+        let answer = source.emit(events).await?;
         if answer.results.len() != batch.len() {
             return Err(Failure::unexpected(
                 "the server did not say what became of every event",
@@ -261,9 +271,25 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// Whether waiting may mend it.
+/// An event that waited. A deployment that was recorded before it was told again, while the ledger was away, could not
+/// ask what ran before; it says what it said the first time.
+async fn as_recorded(source: &Source, bytes: &[u8]) -> Result<Bytes, Failure> {
+    let known = Event::decode(bytes).ok().filter(|_| parse(bytes).is_ok());
+    if let Some(mut event) = known
+        && deployment::say_as_recorded(source, &mut event).await?
+    {
+        return Ok(Bytes::from(event.encode_to_vec()));
+    }
+    Ok(Bytes::copy_from_slice(bytes))
+}
+
+/// Whether waiting may mend it: a ledger that builds its answers again is away too, and so is one that stopped while it
+/// was asked.
 fn is_away(failure: &Failure) -> bool {
-    matches!(failure.exit(), Exit::Unreachable | Exit::Unexpected)
+    match failure.exit() {
+        Exit::Unreachable | Exit::Unexpected | Exit::Pending | Exit::Interrupted => true,
+        Exit::Usage | Exit::NotFound | Exit::Auth | Exit::Rejected | Exit::FoundFail => false,
+    }
 }
 
 fn show(context: &Context, receipt: Receipt, event: &Event) -> Result<(), Failure> {
@@ -366,6 +392,17 @@ mod tests {
             let delivered = emitter.send(&event, OnError::Warn).await.unwrap();
             assert!(matches!(delivered, Delivered::Spooled(_)), "{delivered:?}");
             assert_eq!(super::super::spool::count(base.path()), (waiting, 0));
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_rebuilds_or_stops_while_it_is_asked_is_away_and_a_mistake_is_none() {
+        let away = |exit| is_away(&Failure::new(exit, ""));
+        for exit in [Exit::Unreachable, Exit::Pending, Exit::Interrupted] {
+            assert!(away(exit), "{exit:?}");
+        }
+        for exit in [Exit::Usage, Exit::Rejected, Exit::Auth] {
+            assert!(!away(exit), "{exit:?}");
         }
     }
 

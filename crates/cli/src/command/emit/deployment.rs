@@ -10,7 +10,8 @@ use crate::{
     args::{Deployment, Operation, Stamp, Step, Strategy},
     context::Context,
     exit::{Exit, Failure},
-    git, output,
+    git,
+    output::{self, clean},
     source::Source,
 };
 
@@ -134,18 +135,12 @@ pub(crate) async fn complete(
     event: &mut Event,
     deepen: bool,
 ) -> Result<(), Failure> {
-    let recorded = recorded(source, &event.source, &event.id).await?;
+    if say_as_recorded(source, event).await? {
+        return Ok(());
+    }
     let Some(info) = info_of(event) else {
         return Ok(());
     };
-    if let Some(recorded) = recorded.as_ref().and_then(known_info) {
-        info.previous_revisions
-            .clone_from(&recorded.previous_revisions);
-        info.previous_deployment_id
-            .clone_from(&recorded.previous_deployment_id);
-        info.range_unknown = recorded.range_unknown;
-        return Ok(());
-    }
     if info.previous_revisions.is_empty()
         && let Some(previous) = previous(source, info).await?
     {
@@ -153,8 +148,28 @@ pub(crate) async fn complete(
             .clone_from(&previous.deployment_id);
         info.previous_revisions = previous.revisions;
     }
+    ask_for_previous(info);
     bound(info, deepen);
     Ok(())
+}
+
+/// Takes what ran before from what is recorded already under this deployment's identity; says whether there is such.
+///
+/// # Errors
+/// When the ledger cannot be asked.
+pub(crate) async fn say_as_recorded(source: &Source, event: &mut Event) -> Result<bool, Failure> {
+    if info_of(event).is_none() {
+        return Ok(false);
+    }
+    let recorded = recorded(source, &event.source, &event.id).await?;
+    let (Some(info), Some(recorded)) = (info_of(event), recorded.as_ref().and_then(known_info))
+    else {
+        return Ok(false);
+    };
+    info.previous_revisions = recorded.previous_revisions;
+    info.previous_deployment_id = recorded.previous_deployment_id;
+    info.range_unknown = recorded.range_unknown;
+    Ok(true)
 }
 
 /// Marks the range as unknown where this clone cannot see its lower end, and says what would mend it.
@@ -180,15 +195,37 @@ pub(crate) fn bound(info: &mut DeploymentInfo, deepen: bool) {
         known = git::is_ancestor(&previous.revision, &head.revision).is_some();
     }
     if !known {
-        info.range_unknown = true;
         let previous = crate::words::short(&previous.revision);
-        output::say(format!(
-            "warning: this clone does not hold {previous}, which ran before, so the changes in this deployment are recorded as unknown"
-        ));
-        output::say(
-            "         mend it: clone with full history (fetch-depth: 0), or let waybill fetch it: --deepen",
-        );
+        let why = format!("this clone does not hold {previous}, which ran before");
+        let mend = "clone with full history (fetch-depth: 0), or let waybill fetch it: --deepen";
+        say_unknown(info, &why, mend);
     }
+}
+
+/// Marks the range as unknown where nobody knows what ran before and this clone has no history to find it in.
+fn ask_for_previous(info: &mut DeploymentInfo) {
+    let [head] = info.revisions.as_slice() else {
+        return;
+    };
+    if info.previous_revisions.is_empty()
+        && git::is_shallow()
+        && git::revision(&head.revision).is_some()
+    {
+        let (service, environment) = (clean(&info.service), clean(&info.environment));
+        let why = format!(
+            "this clone is shallow and no earlier deployment of {service} to {environment} is recorded"
+        );
+        let mend = "name the commit that ran before: --previous COMMIT";
+        say_unknown(info, &why, mend);
+    }
+}
+
+fn say_unknown(info: &mut DeploymentInfo, why: &str, mend: &str) {
+    info.range_unknown = true;
+    output::say(format!(
+        "warning: {why}, so the changes in this deployment are recorded as unknown"
+    ));
+    output::say(format!("         mend it: {mend}"));
 }
 
 /// The newest successful deployment of the same service to the same environment that is not this one.
