@@ -5,6 +5,7 @@ use prost::Message;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 use waybill_proto::pb;
+use waybill_tlog::proof::{verify_consistency, verify_inclusion};
 
 use crate::kit::{Served, commit, large, reason, served};
 
@@ -364,9 +365,35 @@ async fn a_receipt_is_proven_to_a_checkpoint() {
         .unwrap()
         .into_inner();
     assert_eq!(
-        (consistency.old_root, consistency.new_root),
-        (old.root, inclusion.root)
+        (&consistency.old_root, &consistency.new_root),
+        (&old.root, &inclusion.root)
     );
+    check_proofs(&inclusion, &consistency);
+}
+
+/// Checks both proofs as anyone can, and that a changed one is none.
+fn check_proofs(
+    inclusion: &pb::GetInclusionProofResponse,
+    consistency: &pb::GetConsistencyProofResponse,
+) {
+    let hash = |bytes: &bytes::Bytes| <[u8; 32]>::try_from(&bytes[..]).unwrap();
+    let path = |path: &[bytes::Bytes]| path.iter().map(hash).collect::<Vec<_>>();
+    let included = |path: &[[u8; 32]]| {
+        let (leaf, root) = (hash(&inclusion.leaf_hash), hash(&inclusion.root));
+        let (index, size) = (inclusion.position - 1, inclusion.tree_size);
+        verify_inclusion(index, size, &leaf, path, &root).is_ok()
+    };
+    let consistent = |path: &[[u8; 32]]| {
+        let roots = (hash(&consistency.old_root), hash(&consistency.new_root));
+        let (old, new) = (consistency.old_size, consistency.new_size);
+        verify_consistency(old, new, &roots.0, &roots.1, path).is_ok()
+    };
+    let mut inclusion_path = path(&inclusion.path);
+    let mut consistency_path = path(&consistency.path);
+    assert!(included(&inclusion_path) && consistent(&consistency_path));
+    inclusion_path[0][7] ^= 1;
+    consistency_path[0][7] ^= 1;
+    assert!(!included(&inclusion_path) && !consistent(&consistency_path));
 }
 
 /// Checks a proven receipt with nothing but the public key and a checkpoint kept from earlier.
