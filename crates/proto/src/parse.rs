@@ -5,6 +5,7 @@ use prost::Message;
 use waybill_core::{
     Code, EntityKind, Event, Identity, Kind, Payload, Refusal, Time,
     event::{Basis, RecordKind},
+    refusal::shown,
 };
 
 use crate::{
@@ -15,6 +16,9 @@ use crate::{
     wire::{self, Fields, Value},
 };
 
+/// Field numbers of `Event`.
+const SOURCE: u32 = 1;
+const ID: u32 = 2;
 /// Field numbers of `Event` that are kept for payloads.
 const PAYLOAD_NUMBERS: std::ops::RangeInclusive<u32> = 100..=199;
 
@@ -37,6 +41,47 @@ pub fn parse(bytes: &[u8]) -> Result<Event, Refusal> {
     let envelope = envelope(&event)?;
     let (kind, about, payload) = payload(&event, bytes, envelope.occur_time)?;
     finish(&event, envelope, kind, about, payload)
+}
+
+/// What an event that may be refused says of itself; empty where it says nothing that can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Who says so.
+    pub source: String,
+    /// What they call it.
+    pub id: String,
+    /// `<family>.<predicate>`, where the payload is of this version.
+    pub kind: String,
+}
+
+/// Reads what an event says of itself, as far as its bytes can be read, so that its refusal can be found. What is no name
+/// is shortened and escaped.
+#[must_use]
+pub fn claim(bytes: &[u8]) -> Claim {
+    let mut claim = Claim::default();
+    for field in Fields::new(bytes).map_while(Result::ok) {
+        match (field.number, field.value) {
+            (SOURCE, Value::Bytes(text)) => claim.source = claimed(text),
+            (ID, Value::Bytes(text)) => claim.id = claimed(text),
+            _ => {}
+        }
+    }
+    // What is too large is never decoded: a few bytes may stand for a large message.
+    if bytes.len() <= limits::EVENT_BYTES_MAX
+        && let Ok(event) = pb::Event::decode(bytes)
+    {
+        let kind = event.payload.as_ref().and_then(kinds::kind_of);
+        claim.kind = kind.unwrap_or_default().to_owned();
+    }
+    claim
+}
+
+fn claimed(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    match field::name(&text, "") {
+        Ok(name) => name.to_owned(),
+        Err(_) => shown(&text),
+    }
 }
 
 /// The part of the envelope that the payload's reader or the end needs.

@@ -5,7 +5,10 @@ use waybill_core::{
     Payload,
     event::{Basis, RecordKind},
 };
-use waybill_proto::pb::{self, deployment_event, event};
+use waybill_proto::{
+    parse::{Claim, claim},
+    pb::{self, deployment_event, event},
+};
 
 use crate::stories::{HEAD, commit, deployment, parse};
 
@@ -199,6 +202,22 @@ fn what_lies_just_within_a_limit_is_accepted() {
         mutate(&mut event);
         assert!(parse(&event).is_ok(), "case {index}: {:?}", parse(&event));
     }
+}
+
+#[test]
+fn a_refused_event_still_says_what_it_claims_to_be() {
+    let mut event = deployment();
+    payload(&mut event).outcome = 0;
+    event.id = "a\u{202E}b".into();
+    let bytes = event.encode_to_vec();
+    let said = claim(&bytes);
+    assert_eq!(
+        (said.source, said.id.as_str(), said.kind.as_str()),
+        (event.source.clone(), "a\\u{202e}b", "deployment.finished")
+    );
+    let cut = claim(&bytes[..bytes.len() - 1]);
+    assert_eq!((cut.source, cut.kind.as_str()), (event.source, ""));
+    assert_eq!(claim(b"\xff"), Claim::default());
 }
 
 #[test]

@@ -96,6 +96,34 @@ async fn what_is_wrong_is_refused_in_its_place_and_put_on_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_at_all_is_on_record_too() {
+    let served = served().await;
+    let bodies = [
+        "{\"events\": [{]}",
+        "{\"event\": []}",
+        "\u{1b}[2J",
+        "[]",
+        "{\"events\": [], \"events\": []}",
+    ];
+    for body in bodies {
+        let answer = served.json("EmitService/Emit", body).await;
+        assert_eq!(
+            (answer.code, answer.reason().as_str()),
+            (400, "UNDECODABLE")
+        );
+    }
+    let listed = served
+        .json("LedgerService/ListRefusals", "{}")
+        .await
+        .value();
+    assert_eq!(listed["totalCount"], "5");
+    let newest = listed["refusals"][0].clone();
+    assert_eq!(newest["refusal"]["field"], "body");
+    let kept = STANDARD.decode(newest["body"].as_str().unwrap()).unwrap();
+    assert_eq!(kept, bodies[4].as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failures_are_google_rpc_statuses_with_the_code_of_http() {
     let served = served().await;
     let answer = served
