@@ -5,11 +5,15 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 use waybill_tests::process;
+
+/// How long something may take that must come by itself.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a command of this machine runs, and what it finds there.
 pub(crate) struct Machine {
@@ -73,6 +77,25 @@ impl Machine {
         self.command(process::waybill())
     }
 
+    /// Everything that a ledger holds, its own book-keeping too. A list shows an event a moment after its receipt, so this
+    /// asks until it shows the last one.
+    pub(crate) fn recorded(&self, place: [&str; 2]) -> Vec<Value> {
+        let ask = |arguments: &[&str]| run(self.waybill().args(arguments).args(place));
+        let status: Value = serde_json::from_str(&ask(&["status", "--json"]).well()).unwrap();
+        let begin = Instant::now();
+        loop {
+            let events = ask(&["log", "--all", "--jsonl"]).lines();
+            let last = events.last().map(|event| &event["position"]);
+            if last == Some(&status["durablePosition"]) {
+                return events;
+            }
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{last:?} is the last, of {status}"
+            );
+        }
+    }
+
     /// What git answers; it has to succeed.
     pub(crate) fn git(&self, directory: &Path, arguments: &[&str]) -> String {
         let who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"];
@@ -89,9 +112,15 @@ impl Machine {
     pub(crate) fn repository(&self, name: &str, history: &str) -> PathBuf {
         let path = self.path(name);
         self.git(self.dir.path(), &["init", "-q", "-b", "main", name]);
+        self.grow(&path, history);
+        path
+    }
+
+    /// Goes on with a repository's history.
+    pub(crate) fn grow(&self, repository: &Path, history: &str) {
         let mut import = self
             .command("git")
-            .current_dir(&path)
+            .current_dir(repository)
             .args(["fast-import", "--quiet"])
             .stdin(Stdio::piped())
             .spawn()
@@ -100,8 +129,7 @@ impl Machine {
         stream.write_all(history.as_bytes()).unwrap();
         drop(stream);
         assert!(import.wait().unwrap().success(), "the history is imported");
-        self.git(&path, &["reset", "-q", "--hard"]);
-        path
+        self.git(repository, &["reset", "-q", "--hard"]);
     }
 }
 

@@ -19,3 +19,4 @@ mod pipeline;
 mod reflection;
 mod sealed_segments;
 mod sled_faults;
+mod try_it;

@@ -93,6 +93,16 @@ pub(crate) fn short(id: &str) -> &str {
     if hex { &id[..10] } else { id }
 }
 
+/// A word as a shell reads it back.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,+=%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// Heights of a row of numbers, lowest to highest; a gap is a dot.
 pub(crate) fn sparkline(values: &[Option<f64>]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -148,5 +158,12 @@ mod tests {
     fn a_gap_in_a_trend_is_no_zero() {
         assert_eq!(sparkline(&[Some(0.0), None, Some(4.0), Some(8.0)]), "▁·▄█");
         assert_eq!(sparkline(&[Some(0.0)]), "▁");
+    }
+
+    #[test]
+    fn undo_lines_can_be_pasted() {
+        assert_eq!(quoted("//ci/github"), "//ci/github");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
     }
 }

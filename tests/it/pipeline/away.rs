@@ -5,6 +5,8 @@ use std::{
     process::{Child, Stdio},
 };
 
+use serde_json::Value;
+
 use super::{DEPLOY, GITHUB, Pipeline, each};
 use crate::machine::Said;
 
@@ -44,7 +46,7 @@ impl Pipeline {
     fn incidents(&self) -> Vec<String> {
         let recorded = self.recorded();
         let ids = each(&recorded, "event.incident.detected.incident.incidentId");
-        let text = |id: &serde_json::Value| id.as_str().map(str::to_owned);
+        let text = |id: &Value| id.as_str().map(str::to_owned);
         ids.into_iter().filter_map(text).collect()
     }
 }
@@ -132,7 +134,7 @@ fn a_step_that_runs_again_is_a_duplicate_whenever_the_ledger_was_away() {
     let previous = "event.deployment.finished.deployment.previousRevisions.0.revision";
     assert_eq!(
         each(&recorded, previous),
-        [&serde_json::Value::Null, &super::SHA.into()]
+        [&Value::Null, &super::SHA.into()]
     );
     pipeline.go_away();
     assert_waits(&pipeline.say(DEPLOY));
@@ -146,6 +148,21 @@ fn a_step_that_runs_again_is_a_duplicate_whenever_the_ledger_was_away() {
             .say(&["log", "--refused", "--jsonl"])
             .lines()
             .is_empty()
+    );
+}
+
+#[test]
+fn a_deployment_that_waited_is_what_ran_before_the_next_one() {
+    let mut pipeline = Pipeline::away().in_ci(GITHUB);
+    assert_waits(&pipeline.say(DEPLOY));
+    pipeline.come_back();
+    pipeline.set(&[("GITHUB_RUN_ID", "8413"), ("GITHUB_SHA", &"b".repeat(40))]);
+    pipeline.say(DEPLOY).well();
+    let recorded = pipeline.recorded();
+    let previous = "event.deployment.finished.deployment.previousRevisions.0.revision";
+    assert_eq!(
+        each(&recorded, previous),
+        [&Value::Null, &super::SHA.into()]
     );
 }
 

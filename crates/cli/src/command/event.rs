@@ -336,8 +336,8 @@ async fn record(
             }
             output::say(format!(
                 "undo: waybill event retract {} {} --because TEXT",
-                quoted(&event.source),
-                quoted(&event.id)
+                words::quoted(&event.source),
+                words::quoted(&event.id)
             ));
             Ok(())
         }
@@ -345,16 +345,6 @@ async fn record(
         None => Err(Failure::unexpected(
             "the server did not say what became of the event",
         )),
-    }
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,+=%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -435,12 +425,5 @@ mod tests {
         );
         assert!(read(&["0"]).is_err());
         assert!(read(&["banana"]).is_err());
-    }
-
-    #[test]
-    fn undo_lines_can_be_pasted() {
-        assert_eq!(quoted("//ci/github"), "//ci/github");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
     }
 }

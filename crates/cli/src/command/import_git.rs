@@ -1,6 +1,7 @@
 //! `import git`: the history of a repository, recorded while it is read.
 use std::{
     collections::HashSet,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -33,6 +34,7 @@ const PAGE: i32 = 1_000;
 /// Refusals that are told one by one.
 const TOLD_MAX: u64 = 20;
 const KEY_BYTES: usize = 32;
+const SIGINT: i32 = 2;
 
 /// Reads a repository and records what is new in it.
 pub(crate) async fn run(context: &Context, args: ImportGitArgs) -> Result<(), Failure> {
@@ -138,6 +140,10 @@ fn ended(read: Result<Read, tokio::task::JoinError>) -> Result<Summary, Failure>
 
 fn failure(error: &Error) -> Failure {
     let exit = match error {
+        // Ctrl-C, which a terminal sends to git as well as to us.
+        Error::Failed { status, .. } if status.signal() == Some(SIGINT) => {
+            return Failure::said(Exit::Interrupted);
+        }
         Error::GitMissing(_)
         | Error::Failed { .. }
         | Error::Unexpected { .. }

@@ -120,6 +120,11 @@ impl Stop {
         self.0.send_modify(|count| *count += 1);
     }
 
+    /// Whether it has been told at all.
+    pub(super) fn is_told(&self) -> bool {
+        *self.0.borrow() > 0
+    }
+
     /// Ends when it has been told so many times.
     pub(super) async fn wait(&self, times: u32) {
         // It cannot fail: a sender is in our hands.

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use waybill_ledger::Ledger;
 use waybill_proto::pb::{
-    DeliveryRequest, DeploymentEvent, EventFilter, ListEventsRequest, ReadOptions, TraceRequest,
-    deployment_event::Event as Moved, event::Payload,
+    DeliveryRequest, DeploymentEvent, EventFilter, ListEventsRequest, Outcome, ReadOptions,
+    TraceRequest, deployment_event::Event as Moved, event::Payload,
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     house,
     import_git::{Options, Repository},
     output::{self, Style},
-    source::Source,
+    source::{Source, Where},
     when, words,
 };
 
@@ -40,11 +40,11 @@ const NODES: i32 = 12;
 /// Days that the first figures look back over.
 const DAYS: i64 = 365;
 const SECONDS_PER_DAY: i64 = 86_400;
-const DEFAULT_PORT: u16 = 8_420;
 
 /// Imports, serves and asks; on a terminal it goes on serving.
 pub(crate) async fn run(context: &Context, args: TryArgs) -> Result<(), Ended> {
     let home = Home::of(context, &args.path)?;
+    let goes_on = context.out.is_terminal() && !args.exit;
     if args.clean {
         return Ok(home.clean(context)?);
     }
@@ -65,16 +65,23 @@ pub(crate) async fn run(context: &Context, args: TryArgs) -> Result<(), Ended> {
     ));
     let told = async {
         let source = Source::server(format!("http://{listen}"), context.timeout()?)?;
+        // What an earlier try recorded is looked for in lists.
+        settle(&ledger).await;
         let subject = load(context, &source, &args.path, key).await?;
         settle(&ledger).await;
-        tell(context, &source, &subject, &home, listen).await
+        let place = home.place(context, goes_on.then_some(listen));
+        tell(context, &source, &subject, &home, &place).await
     };
-    tokio::select! {
-        told = told => told?,
-        // Told to stop before the first answer: the import goes on the next time.
-        ended = &mut serving => return joined(ended),
+    let told = tokio::select! {
+        told = told => told,
+        ended = &mut serving => return interrupted(ended),
+    };
+    match told {
+        // What it asked was gone, because the server had been told to stop.
+        Err(_) if stop.is_told() => return interrupted(serving.await),
+        told => told?,
     }
-    if context.out.is_terminal() && !args.exit {
+    if goes_on {
         output::say(format!("\nserving http://{listen} until Ctrl-C"));
         return joined(serving.await);
     }
@@ -85,14 +92,24 @@ pub(crate) async fn run(context: &Context, args: TryArgs) -> Result<(), Ended> {
     joined(serving.await)
 }
 
-fn joined(ended: Result<Result<(), Ended>, tokio::task::JoinError>) -> Result<(), Ended> {
+type Served = Result<Result<(), Ended>, tokio::task::JoinError>;
+
+/// Told to stop before the first answer: the import goes on the next time.
+fn interrupted(ended: Served) -> Result<(), Ended> {
+    joined(ended)?;
+    Err(Failure::said(Exit::Interrupted).into())
+}
+
+fn joined(ended: Served) -> Result<(), Ended> {
     ended.map_err(|error| Failure::unexpected(error.to_string()))?
 }
 
 /// What was loaded, and what to ask of it first.
 struct Subject {
-    /// A commit worth a look.
+    /// The commit to look at, where one is better than what was deployed last.
     commit: Option<String>,
+    /// The commit to look at where nothing was deployed.
+    head: Option<String>,
     service: String,
 }
 
@@ -141,7 +158,8 @@ async fn load_repository(
         output::say(format!("note: {}", output::clean(note)));
     }
     Ok(Subject {
-        commit: head,
+        commit: None,
+        head,
         service,
     })
 }
@@ -171,16 +189,18 @@ async fn load_demo(context: &Context, source: &Source) -> Result<Subject, Failur
     );
     Ok(Subject {
         commit: Some(demo::commit()),
+        head: None,
         service: demo::SERVICE.to_owned(),
     })
 }
 
-/// Waits until questions see everything that is recorded.
+/// Waits until questions and lists see everything that is recorded.
 async fn settle(ledger: &Ledger) {
     let mut heads = ledger.heads();
     let durable = heads.borrow().durable;
+    let settled = heads.wait_for(|heads| heads.folded.min(heads.applied) >= durable);
     // An error says that the ledger has stopped, which the next question will tell better.
-    drop(heads.wait_for(|heads| heads.folded >= durable).await);
+    drop(settled.await);
 }
 
 /// A trace, the figures, and what to type next.
@@ -189,14 +209,13 @@ async fn tell(
     source: &Source,
     subject: &Subject,
     home: &Home,
-    listen: SocketAddr,
+    place: &str,
 ) -> Result<(), Failure> {
     let out = &context.out;
     let deployed = last_deployed(source, &subject.service).await?;
-    let commit = deployed
-        .as_ref()
-        .and_then(|deployed| deployed.revision.clone())
-        .or_else(|| subject.commit.clone());
+    let revision = deployed.as_ref().and_then(|it| it.revision.clone());
+    let commit = subject.commit.clone().or(revision);
+    let commit = commit.or_else(|| subject.head.clone());
     if let Some(commit) = &commit {
         out.line(heading(
             context,
@@ -213,7 +232,8 @@ async fn tell(
     let window = Window::around(context, deployed.as_ref());
     let command = format!(
         "waybill delivery --service {} {}",
-        subject.service, window.flags
+        words::quoted(&subject.service),
+        window.flags
     );
     out.line(heading(context, &command))?;
     let request = DeliveryRequest {
@@ -226,11 +246,12 @@ async fn tell(
     out.bytes(delivery::render(&delivery::ask(source, request).await?, false, out).as_bytes())?;
     let status = status::ask(source).await?;
     output::say(format!(
-        "\nledger {} holds {}; remove it: waybill try --clean",
+        "\nledger {} holds {}; remove it: {}",
         home.ledger.display(),
-        words::plural(status.durable_position, "event", "events")
+        words::plural(status.durable_position, "event", "events"),
+        home.clean_command()
     ));
-    next(context, &command, commit.as_deref(), home, listen);
+    next(&command, commit.as_deref(), place);
     Ok(())
 }
 
@@ -241,12 +262,7 @@ fn heading(context: &Context, command: &str) -> String {
     )
 }
 
-fn next(context: &Context, delivery: &str, commit: Option<&str>, home: &Home, listen: SocketAddr) {
-    let place = match (context.out.is_terminal(), listen.port()) {
-        (true, DEFAULT_PORT) => String::new(),
-        (true, _) => format!(" --server http://{listen}"),
-        (false, _) => format!(" --ledger {}", home.ledger.display()),
-    };
+fn next(delivery: &str, commit: Option<&str>, place: &str) {
     output::say("next");
     output::say(format!("  {delivery} --explain{place}"));
     output::say(format!(
@@ -288,6 +304,9 @@ async fn last_deployed(source: &Source, service: &str) -> Result<Option<Deployed
         else {
             return None;
         };
+        if finished.outcome() != Outcome::Success {
+            return None;
+        }
         let revision = finished
             .deployment?
             .revisions
@@ -357,6 +376,8 @@ impl Window {
 
 /// Where a try keeps its ledger: a place of its own for every repository.
 struct Home {
+    /// What is tried, as it was typed.
+    path: PathBuf,
     ledger: PathBuf,
     state: PathBuf,
 }
@@ -389,6 +410,7 @@ impl Home {
             .join("try")
             .join(format!("{plain}-{}", &digest[..8]));
         Ok(Self {
+            path: path.to_owned(),
             ledger,
             state: context.state_directory()?,
         })
@@ -400,6 +422,27 @@ impl Home {
             tokio::task::spawn_blocking(move || house::open(directory, state, &holder, quiet))
                 .await;
         opened.map_err(|error| Failure::unexpected(error.to_string()))?
+    }
+
+    /// Where a command that is typed next finds the ledger, as the end of its line.
+    fn place(&self, context: &Context, serving: Option<SocketAddr>) -> String {
+        if let Some(listen) = serving {
+            let address = format!("http://{listen}");
+            return match context.place() {
+                Ok(Where::Server(usual)) if usual == address => String::new(),
+                _ => format!(" --server {address}"),
+            };
+        }
+        let state = context.global.state.as_deref();
+        let state = state.map_or_else(String::new, |path| format!(" --state {}", quoted(path)));
+        format!(" --ledger {}{state}", quoted(&self.ledger))
+    }
+
+    fn clean_command(&self) -> String {
+        match self.path.as_os_str() == "." {
+            true => "waybill try --clean".to_owned(),
+            false => format!("waybill try {} --clean", quoted(&self.path)),
+        }
     }
 
     /// Removes ledger, keys and head file. One that is being served is left alone.
@@ -430,6 +473,10 @@ impl Home {
         }
         Ok(())
     }
+}
+
+fn quoted(path: &Path) -> String {
+    words::quoted(&path.to_string_lossy())
 }
 
 /// The port that was wanted, or a free one.

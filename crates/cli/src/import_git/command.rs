@@ -159,7 +159,8 @@ impl Git {
     pub(super) fn line_if_any(&self, arguments: &[&str]) -> Result<Option<String>, Error> {
         match self.line(arguments) {
             Ok(line) => Ok(Some(line).filter(|line| !line.is_empty())),
-            Err(Error::Failed { .. }) => Ok(None),
+            // One that a signal ended has answered nothing.
+            Err(Error::Failed { status, .. }) if status.code().is_some() => Ok(None),
             Err(other) => Err(other),
         }
     }

@@ -276,7 +276,7 @@ impl<'a> Emitter<'a> {
 async fn as_recorded(source: &Source, bytes: &[u8]) -> Result<Bytes, Failure> {
     let known = Event::decode(bytes).ok().filter(|_| parse(bytes).is_ok());
     if let Some(mut event) = known
-        && deployment::say_as_recorded(source, &mut event).await?
+        && deployment::say_as_recorded(source, &mut event, 0).await?
     {
         return Ok(Bytes::from(event.encode_to_vec()));
     }

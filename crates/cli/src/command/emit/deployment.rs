@@ -1,13 +1,14 @@
 //! Deployments: what ran before is asked of the ledger, and a range that cannot be known is said to be unknown.
 use waybill_proto::pb::{
-    DeploymentEvent, DeploymentFinished, DeploymentInfo, DeploymentOperation, DeploymentRequested,
-    DeploymentStarted, DeploymentStrategy, Event, EventFilter, EventRef, GetEventRequest,
-    ListEventsRequest, Outcome, Revision, Span, deployment_event::Event as Moved, event::Payload,
-    get_event_request::Key,
+    AtLeast, DeploymentEvent, DeploymentFinished, DeploymentInfo, DeploymentOperation,
+    DeploymentRequested, DeploymentStarted, DeploymentStrategy, Event, EventFilter, EventRef,
+    GetEventRequest, ListEventsRequest, Outcome, Revision, Span, deployment_event::Event as Moved,
+    event::Payload, get_event_request::Key,
 };
 
 use crate::{
     args::{Deployment, Operation, Stamp, Step, Strategy},
+    command::status,
     context::Context,
     exit::{Exit, Failure},
     git,
@@ -135,14 +136,16 @@ pub(crate) async fn complete(
     event: &mut Event,
     deepen: bool,
 ) -> Result<(), Failure> {
-    if say_as_recorded(source, event).await? {
+    // What has a receipt may not be in the lists yet.
+    let durable = status::ask(source).await?.durable_position;
+    if say_as_recorded(source, event, durable).await? {
         return Ok(());
     }
     let Some(info) = info_of(event) else {
         return Ok(());
     };
     if info.previous_revisions.is_empty()
-        && let Some(previous) = previous(source, info).await?
+        && let Some(previous) = previous(source, info, durable).await?
     {
         info.previous_deployment_id
             .clone_from(&previous.deployment_id);
@@ -157,11 +160,15 @@ pub(crate) async fn complete(
 ///
 /// # Errors
 /// When the ledger cannot be asked.
-pub(crate) async fn say_as_recorded(source: &Source, event: &mut Event) -> Result<bool, Failure> {
+pub(crate) async fn say_as_recorded(
+    source: &Source,
+    event: &mut Event,
+    at_least: u64,
+) -> Result<bool, Failure> {
     if info_of(event).is_none() {
         return Ok(false);
     }
-    let recorded = recorded(source, &event.source, &event.id).await?;
+    let recorded = recorded(source, event, at_least).await?;
     let (Some(info), Some(recorded)) = (info_of(event), recorded.as_ref().and_then(known_info))
     else {
         return Ok(false);
@@ -232,6 +239,7 @@ fn say_unknown(info: &mut DeploymentInfo, why: &str, mend: &str) {
 async fn previous(
     source: &Source,
     info: &DeploymentInfo,
+    at_least: u64,
 ) -> Result<Option<DeploymentInfo>, Failure> {
     let service = waybill_core::Entity::named(waybill_core::EntityKind::Service, &info.service);
     let Ok(service) = service else {
@@ -247,6 +255,7 @@ async fn previous(
         page_size: LOOKED_AT,
         filter: Some(filter),
         descending: true,
+        at_least: Some(position(at_least)),
         ..ListEventsRequest::default()
     };
     let answer = source
@@ -279,15 +288,15 @@ fn finished(event: Event) -> Option<(DeploymentInfo, Outcome)> {
     }
 }
 
-async fn recorded(source: &Source, emitter: &str, id: &str) -> Result<Option<Event>, Failure> {
+async fn recorded(source: &Source, event: &Event, at_least: u64) -> Result<Option<Event>, Failure> {
     let key = Key::Event(EventRef {
-        source: emitter.to_owned(),
-        id: id.to_owned(),
+        source: event.source.clone(),
+        id: event.id.clone(),
         position: 0,
     });
     let request = GetEventRequest {
         key: Some(key),
-        at_least: None,
+        at_least: Some(position(at_least)),
     };
     match source
         .answer(source.ledger().get_event(source.request(request)))
@@ -296,6 +305,13 @@ async fn recorded(source: &Source, emitter: &str, id: &str) -> Result<Option<Eve
         Ok(answer) => Ok(answer.event.and_then(|recorded| recorded.event)),
         Err(failure) if failure.exit() == Exit::NotFound => Ok(None),
         Err(failure) => Err(failure),
+    }
+}
+
+fn position(position: u64) -> AtLeast {
+    AtLeast {
+        position,
+        ..AtLeast::default()
     }
 }
 
