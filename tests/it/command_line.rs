@@ -1,6 +1,7 @@
 //! The command line on a ledger's directory, as somebody types it: real history in, questions, amendments, and proofs.
 use std::{
     fs,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -267,13 +268,13 @@ fn an_incidents_cause_is_linked_and_each_step_prints_the_way_back() {
     let undo = linked.proposed("undo: ");
     let mut undo: Vec<&str> = undo.iter().map(String::as_str).collect();
     *undo.last_mut().unwrap() = "it was the network";
-    let taken_back = desk.waybill(&undo).well();
+    let taken_back = desk.plain(&undo).well();
     assert!(!knows(&[]));
     assert!(knows(&["--as-of", "seq:10"]), "what was known then stays");
     let redo = taken_back.proposed("undo: ");
     let mut redo: Vec<&str> = redo.iter().map(String::as_str).collect();
     *redo.last_mut().unwrap() = "it was not";
-    desk.waybill(&redo).well();
+    desk.plain(&redo).well();
     assert!(knows(&[]));
 }
 
@@ -312,6 +313,28 @@ fn a_correction_stands_in_the_events_place_and_the_first_stays_on_record() {
         first["event"]["deployment"]["finished"]["outcome"],
         "OUTCOME_SUCCESS"
     );
+    // A text of digits, where there was nothing yet.
+    let in_digits = [
+        ("labels.team=17", "/event/labels/team"),
+        (
+            "deployment.finished.deployment.version=18",
+            "/event/deployment/finished/deployment/version",
+        ),
+    ];
+    for (set, field) in in_digits {
+        let correct = ["event", "correct", &position, "--set", set];
+        let corrected = desk
+            .waybill(&[&correct[..], &["--because", "it is known now", "--json"]].concat())
+            .well()
+            .json();
+        let receipt = &corrected["results"][0]["receipt"];
+        let correction = receipt["position"].as_str().unwrap();
+        let correction = desk
+            .waybill(&["event", "show", correction, "--json"])
+            .json();
+        let value = correction.pointer(field).unwrap().as_str().unwrap();
+        assert!(set.ends_with(&format!("={value}")), "{correction}");
+    }
     desk.waybill(&[
         "event",
         "correct",
@@ -427,6 +450,32 @@ fn a_directory_that_is_served_names_whom_to_ask() {
     );
     assert_eq!(server.stop().unwrap(), Some(0));
     desk.waybill(&["status"]).well();
+}
+
+#[test]
+fn a_server_that_takes_calls_and_never_answers_is_away_and_breaks_no_pipeline() {
+    let desk = Desk::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let say = |arguments: &[&str]| {
+        let place = ["--timeout", "1s", "--server", &url];
+        desk.plain(&[&place, arguments].concat())
+    };
+    say(&["status"]).ends(5, "no answer from");
+    let emit = ["emit", "incident", "INC-1", "--env", "prod"];
+    say(&[&emit[..], &["--on-error", "fail"]].concat()).ends(5, "no answer from");
+    say(&emit).ends(0, "the event waits on this machine");
+    let run = ["run", "deploy", "shop", "--env", "prod", "--", "sh", "-c"];
+    say(&[&run[..], &["exit 9"]].concat()).ends(9, "the event waits on this machine");
+}
+
+/// The deadline is told to the server as well, and whoever notices first, the code is the same.
+#[test]
+fn an_answer_that_does_not_come_in_time_exits_5() {
+    let desk = Desk::imported();
+    let ask = ["delivery", "--at-least", "99999", "--timeout", "1s"];
+    let late = desk.waybill(&ask);
+    assert_eq!(late.code, 5, "{}", late.err);
 }
 
 #[test]

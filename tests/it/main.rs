@@ -6,6 +6,7 @@
 )]
 
 mod bad_input;
+mod client;
 mod command_line;
 mod crash;
 mod damaged_journal;
@@ -13,6 +14,7 @@ mod failed_sync;
 mod fsync_mutants;
 mod full_disk;
 mod house;
+mod import;
 mod kit;
 mod machine;
 mod pipeline;
