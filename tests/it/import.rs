@@ -189,7 +189,7 @@ fn odd_histories_are_recorded_whole_and_only_once() {
             "commit refs/heads/main\ncommitter N\u{e9} <n@example.org> {time}\n"
         )
         .unwrap();
-        write!(odd, "data {}\n", subject.len()).unwrap();
+        writeln!(odd, "data {}", subject.len()).unwrap();
         odd.extend([subject, b"\nM 100644 inline ", path, b"\ndata 1\nx\n"].concat());
     }
     let odd = importer.repository("odd", &odd);
