@@ -140,8 +140,17 @@ fn without_a_database_what_is_behind_the_damage_is_lost_data_and_never_unknown()
         "the head file knows position 121",
     );
     assert_eq!(wire.at(3).unwrap().position, 3);
+    let whole = wire.list(pb::ListEventsRequest {
+        filter: Some(pb::EventFilter {
+            last_position: 3,
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    assert_eq!(whole.unwrap().len(), 3);
+    let all = wire.everything().unwrap_err();
     let by_identity = wire.get(pb::get_event_request::Key::Event(identity(EVENTS - 1)));
-    for lost in [wire.at(EVENTS).unwrap_err(), by_identity.unwrap_err()] {
+    for lost in [all, wire.at(EVENTS).unwrap_err(), by_identity.unwrap_err()] {
         assert_eq!(lost.code(), Code::DataLoss, "{lost}");
         assert!(
             lost.message()

@@ -5,16 +5,20 @@
     reason = "a test fails by panicking and talks on stdout"
 )]
 
+mod bad_input;
 mod client;
+mod command_line;
 mod crash;
 mod damaged_journal;
 mod failed_sync;
 mod fsync_mutants;
 mod full_disk;
 mod house;
+mod import;
 mod kit;
 mod machine;
 mod pipeline;
+mod reflection;
 mod sealed_segments;
 mod sled_faults;
 mod try_it;

@@ -46,11 +46,11 @@ const GITLAB: &[(&str, &str)] = &[
 const DEPLOY: &[&str] = &["emit", "deploy", "checkout", "--env", "prod"];
 
 /// A machine whose commands ask one ledger, which may be away.
-pub(crate) struct Pipeline {
-    pub(crate) machine: Machine,
+struct Pipeline {
+    machine: Machine,
     bed: Bed,
     /// Where the ledger is, or will be.
-    pub(crate) address: String,
+    address: String,
     /// Bound and never listening: a connection is refused, and nobody else is given the port.
     _reserved: TcpSocket,
     server: Option<Server>,
@@ -60,7 +60,7 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// The ledger is away: its address is known, and nobody is there.
-    pub(crate) fn away() -> Self {
+    fn away() -> Self {
         let machine = Machine::new();
         let reserved = TcpSocket::new_v4().unwrap();
         reserved.set_reuseaddr(true).unwrap();
@@ -76,25 +76,20 @@ impl Pipeline {
         }
     }
 
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let mut pipeline = Self::away();
         pipeline.come_back();
         pipeline
     }
 
-    pub(crate) fn come_back(&mut self) {
+    fn come_back(&mut self) {
         let server = Server::start_at(&self.address, &self.bed.home, &[], &[]);
         self.server = Some(server.unwrap());
     }
 
-    pub(crate) fn go_away(&mut self) {
+    fn go_away(&mut self) {
         let server = self.server.take().unwrap();
         assert_eq!(server.stop().unwrap(), Some(0));
-    }
-
-    /// As `kill -9` ends it.
-    pub(crate) fn die(&mut self) {
-        self.server.take().unwrap().kill();
     }
 
     /// From here on in this system's environment.
@@ -123,7 +118,7 @@ impl Pipeline {
         command
     }
 
-    pub(crate) fn say(&self, arguments: &[&str]) -> Said {
+    fn say(&self, arguments: &[&str]) -> Said {
         run(&mut self.command(arguments))
     }
 
@@ -135,7 +130,7 @@ impl Pipeline {
     }
 
     /// What is recorded, without the ledger's own book-keeping.
-    pub(crate) fn recorded(&self) -> Vec<Value> {
+    fn recorded(&self) -> Vec<Value> {
         let url = format!("http://{}", self.address);
         let mut events = self.machine.recorded(["--server", &url]);
         events.retain(|event| !event["kind"].as_str().unwrap().starts_with("ledger."));

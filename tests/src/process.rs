@@ -22,18 +22,29 @@ const ORPHANS_LIMIT: Duration = Duration::from_secs(5);
 /// When it was not built: `cargo build -p waybill-cli` builds it.
 #[must_use]
 pub fn waybill() -> PathBuf {
+    built("waybill", "cargo build -p waybill-cli")
+}
+
+/// Where an example of the client is.
+///
+/// # Panics
+/// When it was not built: `cargo build -p waybill-client --examples` builds it.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    built(
+        &format!("examples/{name}"),
+        "cargo build -p waybill-client --examples",
+    )
+}
+
+fn built(name: &str, how: &str) -> PathBuf {
     let here = env::current_exe().expect("a running program has a path");
     let found = here
         .ancestors()
         .skip(1)
-        .map(|dir| dir.join("waybill"))
+        .map(|dir| dir.join(name))
         .find(|path| path.is_file());
-    found.unwrap_or_else(|| {
-        panic!(
-            "no `waybill` beside {}: run `cargo build -p waybill-cli` first",
-            here.display()
-        )
-    })
+    found.unwrap_or_else(|| panic!("no `{name}` beside {}: run `{how}` first", here.display()))
 }
 
 /// A directory with a ledger's data and its state beside it.

@@ -349,7 +349,7 @@ pub(crate) struct DeliveryArgs {
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: Option<String>,
     /// Before this moment; default the question's now
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, visible_alias = "at", value_name = "WHEN")]
     pub(crate) until: Option<String>,
     /// Name what counted, what did not and why, and what is pending
     #[arg(long)]

@@ -158,11 +158,11 @@ impl From<tonic::Status> for Failure {
             Code::NotFound => Exit::NotFound,
             Code::Unauthenticated | Code::PermissionDenied => Exit::Auth,
             Code::Unavailable if is_rebuilding(&status) => Exit::Pending,
-            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => {
-                Exit::Unreachable
-            }
+            Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Cancelled => Exit::Unreachable,
             Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
-            Code::Cancelled => Exit::Interrupted,
             _ => Exit::Unexpected,
         };
         let hint = hint_of(&status);

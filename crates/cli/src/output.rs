@@ -133,10 +133,14 @@ pub(crate) fn say(text: impl AsRef<str>) {
     }
 }
 
-/// Tells the person something that `--quiet` does not silence.
+/// Tells the person something that `--quiet` does not silence. What is told may quote a file or a server: it is made
+/// safe line by line.
 pub(crate) fn insist(text: impl AsRef<str>) {
-    // Nothing is left to tell anybody if stderr is gone.
-    let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
+    let mut stderr = io::stderr().lock();
+    for line in text.as_ref().split('\n') {
+        // Nothing is left to tell anybody if stderr is gone.
+        let _ = writeln!(stderr, "{}", clean(line));
+    }
 }
 
 /// Makes foreign text safe to print on one line: what could move a cursor or reorder text is written out.

@@ -163,12 +163,16 @@ impl Source {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.explain(status)),
-            Err(_) => Err(Failure::new(
-                Exit::Unreachable,
-                format!("no answer from {} within {:?}", self.address, self.timeout),
-            )
-            .with_hint("give it longer with --timeout LENGTH")),
+            Err(_) => Err(self.too_late()),
         }
+    }
+
+    fn too_late(&self) -> Failure {
+        Failure::new(
+            Exit::Unreachable,
+            format!("no answer from {} within {:?}", self.address, self.timeout),
+        )
+        .with_hint("give it longer with --timeout LENGTH")
     }
 
     /// A status as a failure; one that never came from a server names the address.
@@ -183,6 +187,8 @@ impl Source {
                     "start a server with `waybill serve`, or name a directory with --ledger DIR",
                 )
             }
+            // The channel keeps the deadline too, and calls a call that missed it cancelled.
+            _ if status.code() == tonic::Code::Cancelled => self.too_late(),
             _ => Failure::from(status),
         }
     }

@@ -110,7 +110,8 @@ impl Entity {
     /// Reads a full name, `kind:authority/path`, whose parts are encoded already.
     ///
     /// # Errors
-    /// Refuses an unknown kind, an empty name, and bytes that should have been encoded.
+    /// Refuses an unknown kind, an empty name, bytes that should have been encoded, and escapes that no encoder of ours
+    /// writes: a thing has one name, and an escape hides no control character.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let bad = |rule: &str| Refusal::new(Code::Malformed, "", text, rule);
         let (word, rest) = text
@@ -120,10 +121,10 @@ impl Entity {
             .into_iter()
             .find(|kind| kind.as_str() == word)
             .ok_or_else(|| bad("the word before the colon is not a kind of entity"))?;
-        let encoded = |c: u8| is_plain(c) || c == b'%' || c == b'/';
-        if rest.is_empty() || text.len() > NAME_BYTES_MAX || !rest.bytes().all(encoded) {
+        if rest.is_empty() || text.len() > NAME_BYTES_MAX || !is_encoded(rest) {
             return Err(bad(
-                "a name is 1 to 1024 bytes of A-Z a-z 0-9 . _ ~ - / and %xx",
+                "a name is 1 to 1024 bytes of A-Z a-z 0-9 . _ ~ - / and %XX for all others, without control or \
+                 bidirectional characters",
             ));
         }
         Ok(Self {
@@ -327,6 +328,33 @@ fn is_plain(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'~' | b'-')
 }
 
+/// True for what [`encode_into`] writes: only bytes that are not plain are escaped, in capitals, and what they say is
+/// safe text.
+fn is_encoded(text: &str) -> bool {
+    let mut said = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            said.push(byte);
+            if !is_plain(byte) && byte != b'/' {
+                return false;
+            }
+            continue;
+        }
+        let Some(byte) = escaped(rest.next(), rest.next()).filter(|byte| !is_plain(*byte)) else {
+            return false;
+        };
+        said.push(byte);
+    }
+    String::from_utf8(said).is_ok_and(|said| !said.chars().any(is_unsafe_in_text))
+}
+
+/// The byte of an escape's two digits.
+fn escaped(high: Option<u8>, low: Option<u8>) -> Option<u8> {
+    let value = |digit: u8| HEX.iter().position(|known| *known == digit);
+    u8::try_from(value(high?)? << 4 | value(low?)?).ok()
+}
+
 fn encode_into(out: &mut String, part: &str) {
     // Nearly all parts need no encoding.
     if part.bytes().all(is_plain) {
@@ -380,7 +408,21 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_name() {
-        for text in ["", "checkout", "planet:mars", "service:", "service:a b"] {
+        for text in [
+            "",
+            "checkout",
+            "planet:mars",
+            "service:",
+            "service:a b",
+            "service:a%",
+            "service:a%2",
+            "service:a%zz",
+            "service:a%2f",
+            "service:%41",
+            "service:%00",
+            "service:%E2%80%AE",
+            "service:%FF",
+        ] {
             assert!(Entity::parse(text).is_err(), "{text}");
         }
         assert!(Entity::named(EntityKind::Service, "a\u{202E}b").is_err());

@@ -73,7 +73,8 @@ impl Ledger {
         match parsed {
             Ok(event) => Item::Event(Box::new(Parsed { event, bytes })),
             Err(refusal) => {
-                self.shared.note_refusal(&refusal, None, sender, &bytes);
+                let claim = parse::claim(&bytes);
+                self.shared.note_refusal(&refusal, claim, sender, &bytes);
                 Item::Refused(Box::new(Refused {
                     refusal,
                     recorded: None,

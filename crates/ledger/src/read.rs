@@ -74,6 +74,18 @@ impl Ledger {
         })
     }
 
+    /// What a list of this filter, read to its end in order, does not hold because it is lost: whoever reads it must not
+    /// take the end of what is whole for the end.
+    #[must_use]
+    pub fn lost(&self, filter: &Filter) -> Option<Damage> {
+        let asked = |damage: &&Damage| {
+            let open = filter.last_position == 0;
+            let before = filter.first_position <= damage.last_position.unwrap_or(u64::MAX);
+            !filter.descending && before && (open || filter.last_position >= damage.first_position)
+        };
+        self.shared.missing.as_ref().filter(asked).cloned()
+    }
+
     fn select(
         &self,
         filter: &Filter,

@@ -3,7 +3,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use waybill_core::{Event, Refusal};
+use waybill_core::Refusal;
+use waybill_proto::parse::Claim;
 use waybill_store::side_log;
 
 use crate::{
@@ -67,19 +68,14 @@ impl Ledger {
 
     /// Puts a refusal on record that was made before there was an event, such as JSON that cannot be read.
     pub fn note_refusal(&self, refusal: &Refusal, sender: &str, body: &Bytes) {
-        self.shared.note_refusal(refusal, None, sender, body);
+        self.shared
+            .note_refusal(refusal, Claim::default(), sender, body);
     }
 }
 
 impl Shared {
     /// Puts a refusal on record. A side log that cannot be written loses the details, never the answer.
-    pub(crate) fn note_refusal(
-        &self,
-        refusal: &Refusal,
-        event: Option<&Event>,
-        sender: &str,
-        body: &Bytes,
-    ) {
+    pub(crate) fn note_refusal(&self, refusal: &Refusal, claim: Claim, sender: &str, body: &Bytes) {
         let entry = side_log::Entry {
             number: 0,
             time: (self.host.clock)(),
@@ -88,13 +84,9 @@ impl Shared {
             value: refusal.value.clone(),
             rule: refusal.rule.clone(),
             hint: refusal.hint.clone(),
-            source: event
-                .map(|it| it.identity.source.to_string())
-                .unwrap_or_default(),
-            id: event
-                .map(|it| it.identity.id.to_string())
-                .unwrap_or_default(),
-            kind: event.map(|it| it.kind.0.to_string()).unwrap_or_default(),
+            source: claim.source,
+            id: claim.id,
+            kind: claim.kind,
             sender: sender.to_owned(),
             body_digest: Sha256::digest(body).into(),
             body_size: u32::try_from(body.len()).unwrap_or(u32::MAX),

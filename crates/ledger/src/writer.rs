@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use waybill_core::{Event, Identity, Time};
+use waybill_proto::parse;
 use waybill_store::{Fault, Record, Tip, Verdict as Stored, journal::Journal, seen};
 
 use crate::{
@@ -234,7 +235,7 @@ impl Writer {
         self.shared.counts.conflicts.fetch_add(1, Ordering::Relaxed);
         let refusal = admit::conflict(&event.identity, position);
         self.shared
-            .note_refusal(&refusal, Some(event), sender, bytes);
+            .note_refusal(&refusal, parse::claim(bytes), sender, bytes);
         let own = own_event::conflict_detected(
             &self.shared.ledger_id,
             event,

@@ -5,6 +5,7 @@ use prost::Message;
 use waybill_core::{
     Code, EntityKind, Event, Identity, Kind, Payload, Refusal, Time,
     event::{Basis, RecordKind},
+    refusal::shown,
 };
 
 use crate::{
@@ -15,6 +16,9 @@ use crate::{
     wire::{self, Fields, Value},
 };
 
+/// Field numbers of `Event`.
+const SOURCE: u32 = 1;
+const ID: u32 = 2;
 /// Field numbers of `Event` that are kept for payloads.
 const PAYLOAD_NUMBERS: std::ops::RangeInclusive<u32> = 100..=199;
 
@@ -37,6 +41,47 @@ pub fn parse(bytes: &[u8]) -> Result<Event, Refusal> {
     let envelope = envelope(&event)?;
     let (kind, about, payload) = payload(&event, bytes, envelope.occur_time)?;
     finish(&event, envelope, kind, about, payload)
+}
+
+/// What an event that may be refused says of itself; empty where it says nothing that can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Who says so.
+    pub source: String,
+    /// What they call it.
+    pub id: String,
+    /// `<family>.<predicate>`, where the payload is of this version.
+    pub kind: String,
+}
+
+/// Reads what an event says of itself, as far as its bytes can be read, so that its refusal can be found. What is no name
+/// is shortened and escaped.
+#[must_use]
+pub fn claim(bytes: &[u8]) -> Claim {
+    let mut claim = Claim::default();
+    for field in Fields::new(bytes).map_while(Result::ok) {
+        match (field.number, field.value) {
+            (SOURCE, Value::Bytes(text)) => claim.source = claimed(text),
+            (ID, Value::Bytes(text)) => claim.id = claimed(text),
+            _ => {}
+        }
+    }
+    // What is too large is never decoded: a few bytes may stand for a large message.
+    if bytes.len() <= limits::EVENT_BYTES_MAX
+        && let Ok(event) = pb::Event::decode(bytes)
+    {
+        let kind = event.payload.as_ref().and_then(kinds::kind_of);
+        claim.kind = kind.unwrap_or_default().to_owned();
+    }
+    claim
+}
+
+fn claimed(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    match field::name(&text, "") {
+        Ok(name) => name.to_owned(),
+        Err(_) => shown(&text),
+    }
 }
 
 /// The part of the envelope that the payload's reader or the end needs.
@@ -71,6 +116,7 @@ fn envelope(event: &pb::Event) -> Result<Envelope, Refusal> {
     field::each(&event.links, "links", link)?;
     labels(&event.labels)?;
     provenance(event.provenance.as_ref())?;
+    cdevents(event.cdevents.as_ref()).map_err(|refusal| refusal.within("cdevents"))?;
     Ok(Envelope {
         identity,
         occur_time,
@@ -161,7 +207,41 @@ fn provenance(provenance: Option<&pb::Provenance>) -> Result<(), Refusal> {
     let Some(provenance) = provenance else {
         return Ok(());
     };
-    field::digest_if_any(&provenance.body_digest, "provenance.body_digest")
+    let names = [
+        (&provenance.adapter, "adapter"),
+        (&provenance.adapter_version, "adapter_version"),
+        (&provenance.delivery_id, "delivery_id"),
+        (&provenance.media_type, "media_type"),
+    ];
+    let check = || {
+        for (value, field) in names {
+            field::name_if_any(value, field)?;
+        }
+        field::reference_if_any(&provenance.raw_ref, "raw_ref")?;
+        field::digest_if_any(&provenance.body_digest, "body_digest")
+    };
+    check().map_err(|refusal| refusal.within("provenance"))
+}
+
+/// Checks what is a name in a CDEvents event; its custom data is its own.
+fn cdevents(cdevents: Option<&pb::CdEvents>) -> Result<(), Refusal> {
+    let Some(cdevents) = cdevents else {
+        return Ok(());
+    };
+    let names = [
+        (&cdevents.spec_version, "spec_version"),
+        (&cdevents.r#type, "type"),
+        (&cdevents.schema_uri, "schema_uri"),
+        (
+            &cdevents.custom_data_content_type,
+            "custom_data_content_type",
+        ),
+        (&cdevents.subject_source, "subject_source"),
+    ];
+    for (value, field) in names {
+        field::reference_if_any(value, field)?;
+    }
+    Ok(())
 }
 
 /// Reads the payload: its kind, what its family's reader says of it, and our words for it.

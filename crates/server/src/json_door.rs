@@ -19,7 +19,13 @@ use tonic::{Code, Status};
 use waybill_core::{Refusal, refusal};
 use waybill_proto::json;
 
-use crate::{call::is_grpc, contract::Method, json_emit::Batch, shared::Shared, status};
+use crate::{
+    call::is_grpc,
+    contract::Method,
+    json_emit::{self, Batch},
+    shared::Shared,
+    status,
+};
 
 const JSON: &str = "application/json";
 const JSON_LINES: &str = "application/x-ndjson";
@@ -64,7 +70,10 @@ async fn answer(
     let next = |message: &[u8]| next.run(Request::from_parts(head, Body::from(framed(message))));
 
     if &*method.name() == EMIT {
-        let batch = Batch::read(&body).map_err(Failure::refused)?;
+        let batch = Batch::read(&body).map_err(|refusal| {
+            json_emit::note(shared, &refusal, &body);
+            Failure::refused(refusal)
+        })?;
         let results = if batch.is_all_refused() {
             Bytes::new()
         } else {

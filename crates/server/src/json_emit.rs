@@ -74,9 +74,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn note_refusals(&self, shared: &Shared) {
         for (text, item) in &self.items {
             if let Err(refusal) = item {
-                let text = Bytes::copy_from_slice(text.get().as_bytes());
-                shared.ledger.note_refusal(refusal, NO_SENDER, &text);
-                shared.metrics.rejected(refusal.code.as_str());
+                note(shared, refusal, text.get().as_bytes());
             }
         }
     }
@@ -116,6 +114,13 @@ impl<'a> Batch<'a> {
         }
         .encode_to_vec())
     }
+}
+
+/// Puts on record what was refused before the ledger saw it.
+pub(crate) fn note(shared: &Shared, refusal: &Refusal, text: &[u8]) {
+    let text = Bytes::copy_from_slice(text);
+    shared.ledger.note_refusal(refusal, NO_SENDER, &text);
+    shared.metrics.rejected(refusal.code.as_str());
 }
 
 fn events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Events<'de>, D::Error> {

@@ -312,9 +312,17 @@ async fn page(
             events.push(event);
         }
         if from.is_none() || events.len() == size {
+            let next = match (from, ledger.lost(filter)) {
+                (None, Some(damage)) if events.is_empty() => {
+                    return Err(ReadFailure::Damaged(damage));
+                }
+                // What is whole comes first, and the page after it says what is lost.
+                (None, Some(damage)) => Some(damage.first_position),
+                (from, _) => from,
+            };
             return Ok(Page {
                 events,
-                next: from,
+                next,
                 read_at,
             });
         }

@@ -104,6 +104,9 @@ impl Tail {
         if self.next <= self.heads.borrow().applied {
             return self.read().await;
         }
+        if let Some(damage) = self.shared.ledger.lost(&self.filter) {
+            return Err(status::unread(&ReadFailure::Damaged(damage)));
+        }
         if !self.said_caught_up {
             self.said_caught_up = true;
             let position = (self.next - 1).min(self.heads.borrow().applied);

@@ -1,7 +1,10 @@
 //! `doctor`: what is wrong, what is not known, and how to mend it, a line each.
+use std::collections::HashSet;
+
 use waybill_proto::pb::{
-    DeliveryRequest, DeliveryResponse, EventFilter, FindingSeverity, GetStatusResponse,
-    ListEventsRequest, ListRefusalsRequest, ReadState, RecordedEvent, event::Payload, ledger_event,
+    DeliveryRequest, DeliveryResponse, Event, EventFilter, FindingSeverity, GetStatusResponse,
+    ListEventsRequest, ListRefusalsRequest, ReadState, RecordKind, RecordedEvent, event::Payload,
+    ledger_event,
 };
 
 use crate::{
@@ -17,7 +20,9 @@ use super::{delivery, emit, identity, status};
 /// Less room than this on the ledger's disk is worth a look.
 const DISK_LOW_BYTES: u64 = 2 << 30;
 /// Holes that are named one by one.
-const HOLES_MAX: i32 = 10;
+const HOLES_MAX: usize = 10;
+/// Events about holes that are looked at, newest first: what closes one comes after it.
+const HOLES_PAGE: i32 = 1_000;
 
 /// Looks everywhere and tells.
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
@@ -208,11 +213,13 @@ async fn refusals(source: &Source, lines: &mut Vec<Line>) -> Result<(), Failure>
 /// Holes that an import or an adapter put on record.
 async fn gaps(source: &Source, lines: &mut Vec<Line>) -> Result<(), Failure> {
     let filter = EventFilter {
-        kinds: vec!["ledger.gap_detected".to_owned()],
+        kinds: ["ledger.gap_detected", "ledger.retracted"]
+            .map(str::to_owned)
+            .into(),
         ..EventFilter::default()
     };
     let request = ListEventsRequest {
-        page_size: HOLES_MAX,
+        page_size: HOLES_PAGE,
         filter: Some(filter),
         descending: true,
         ..ListEventsRequest::default()
@@ -220,11 +227,32 @@ async fn gaps(source: &Source, lines: &mut Vec<Line>) -> Result<(), Failure> {
     let answer = source
         .answer(source.ledger().list_events(source.request(request)))
         .await?;
-    if answer.events.is_empty() {
+    let open: Vec<Line> = still_said(&answer.events)
+        .filter_map(gap)
+        .take(HOLES_MAX)
+        .collect();
+    if open.is_empty() {
         lines.push(Line::ok("gaps", "no gap is on record"));
     }
-    lines.extend(answer.events.iter().filter_map(gap));
+    lines.extend(open);
     Ok(())
+}
+
+/// Events that no other of these takes back: an import that sees further closes a gap with a retraction.
+fn still_said(events: &[RecordedEvent]) -> impl Iterator<Item = &RecordedEvent> {
+    let is_retraction = |event: &Event| event.record_kind() == RecordKind::Retraction;
+    let retracted: HashSet<(&str, &str)> = events
+        .iter()
+        .filter_map(|recorded| recorded.event.as_ref())
+        .filter(|event| is_retraction(event))
+        .filter_map(|event| event.amends.as_ref())
+        .map(|amended| (amended.source.as_str(), amended.id.as_str()))
+        .collect();
+    events.iter().filter(move |recorded| {
+        recorded.event.as_ref().is_some_and(|event| {
+            !is_retraction(event) && !retracted.contains(&(event.source.as_str(), &event.id))
+        })
+    })
 }
 
 fn gap(recorded: &RecordedEvent) -> Option<Line> {

@@ -1,4 +1,6 @@
 //! `event`: show one, and amend history by adding to it. Every change prints its event and the line that undoes it.
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use prost::Message as _;
 use waybill_core::{Entity, EntityKind};
@@ -214,49 +216,69 @@ fn amend(
 
 /// Sets one field of an event in JSON: `labels.team=payments`, `deployment.finished.outcome=OUTCOME_FAILURE`.
 fn assign(value: &mut serde_json::Value, assignment: &str) -> Result<(), Failure> {
-    let wrong = |why: String| {
-        Failure::usage(format!(
-            "--set is `{}`, {why}",
-            waybill_core::refusal::shown(assignment)
-        ))
-    };
     let (path, text) = assignment
         .split_once('=')
-        .ok_or_else(|| wrong("not PATH=VALUE".to_owned()))?;
-    let mut place = value;
-    for key in path.split('.') {
-        place = match place {
-            serde_json::Value::Object(map) => {
-                map.entry(key.to_owned()).or_insert(serde_json::Value::Null)
-            }
-            serde_json::Value::Array(list) => {
-                let index: usize = key
-                    .parse()
-                    .map_err(|_| wrong(format!("and `{key}` is not an index of a list")))?;
-                let count = list.len();
-                list.get_mut(index)
-                    .ok_or_else(|| wrong(format!("and the list has {count} entries")))?
-            }
-            serde_json::Value::Null => {
-                *place = serde_json::Value::Object(serde_json::Map::new());
-                match place {
-                    serde_json::Value::Object(map) => {
-                        map.entry(key.to_owned()).or_insert(serde_json::Value::Null)
-                    }
-                    _ => return Err(wrong("which names no field".to_owned())),
-                }
-            }
-            _ => return Err(wrong(format!("and there is nothing below `{key}`"))),
-        };
-    }
+        .ok_or_else(|| wrong(assignment, "not PATH=VALUE"))?;
+    let plain = serde_json::Value::String(text.to_owned());
+    let place = place_at(value, path, assignment)?;
     // What reads as JSON is meant as JSON, unless the field holds text: `true`, `12`, `["a"]`, else plain text.
     *place = match (&place, serde_json::from_str(text)) {
-        (serde_json::Value::String(_), _) | (_, Err(_)) => {
-            serde_json::Value::String(text.to_owned())
-        }
+        (serde_json::Value::String(_), _) | (_, Err(_)) => plain.clone(),
         (_, Ok(parsed)) => parsed,
     };
+    // A field that was not there does not say whether it holds text: the contract does.
+    if json::event(&value.to_string()).is_err() {
+        let mut with_text = value.clone();
+        *place_at(&mut with_text, path, assignment)? = plain;
+        if json::event(&with_text.to_string()).is_ok() {
+            *value = with_text;
+        }
+    }
     Ok(())
+}
+
+/// Where a path leads, made on the way where there is nothing yet.
+fn place_at<'a>(
+    value: &'a mut serde_json::Value,
+    path: &str,
+    assignment: &str,
+) -> Result<&'a mut serde_json::Value, Failure> {
+    use serde_json::Value;
+    let mut place = value;
+    for key in path.split('.') {
+        if place.is_null() {
+            *place = Value::Object(serde_json::Map::new());
+        }
+        place = match place {
+            Value::Object(map) => map.entry(key.to_owned()).or_insert(Value::Null),
+            Value::Array(list) => {
+                let index: usize = key.parse().map_err(|_| {
+                    wrong(
+                        assignment,
+                        &format!("and `{key}` is not an index of a list"),
+                    )
+                })?;
+                let count = list.len();
+                list.get_mut(index).ok_or_else(|| {
+                    wrong(assignment, &format!("and the list has {count} entries"))
+                })?
+            }
+            _ => {
+                return Err(wrong(
+                    assignment,
+                    &format!("and there is nothing below `{key}`"),
+                ));
+            }
+        };
+    }
+    Ok(place)
+}
+
+fn wrong(assignment: &str, why: &str) -> Failure {
+    Failure::usage(format!(
+        "--set is `{}`, {why}",
+        waybill_core::refusal::shown(assignment)
+    ))
 }
 
 /// A link from what a REF means to an incident.
@@ -335,9 +357,10 @@ async fn record(
                 ))?;
             }
             output::say(format!(
-                "undo: waybill event retract {} {} --because TEXT",
+                "undo: waybill event retract {} {}{} --because TEXT",
                 words::quoted(&event.source),
-                words::quoted(&event.id)
+                words::quoted(&event.id),
+                place(context)
             ));
             Ok(())
         }
@@ -346,6 +369,21 @@ async fn record(
             "the server did not say what became of the event",
         )),
     }
+}
+
+/// The flags that name the same ledger again; settings name it by themselves.
+fn place(context: &Context) -> String {
+    let global = &context.global;
+    let directory = |directory: &PathBuf| directory.to_string_lossy().into_owned();
+    let flags = [
+        ("--server", global.server.clone()),
+        ("--ledger", global.ledger.as_ref().map(directory)),
+        ("--state", global.state.as_ref().map(directory)),
+    ];
+    flags
+        .into_iter()
+        .filter_map(|(flag, value)| Some(format!(" {flag} {}", words::quoted(&value?))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -371,6 +409,10 @@ mod tests {
             "text stays text"
         );
         assert!(assigned("labels.new=x").unwrap().contains(r#""new":"x""#));
+        assert!(
+            assigned("labels.new=17").unwrap().contains(r#""new":"17""#),
+            "text that was not there is text"
+        );
         assert!(
             assigned("deployment.finished.deployment.revisions.0.revision=def")
                 .unwrap()

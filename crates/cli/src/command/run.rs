@@ -46,8 +46,8 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<(), Ended> {
     record.tell(Step::Finished, &ran).await;
     output::say(format!(
         "{} → {}: {} in {}",
-        record.info.service,
-        record.info.environment,
+        output::clean(&record.info.service),
+        output::clean(&record.info.environment),
         ran.word(),
         words::length(&when::proto_duration(ran.elapsed))
     ));

@@ -235,7 +235,8 @@ fn proven(path: &Path, kept: Option<&str>, key: Option<VerifierKey>) -> Result<F
         consistency_path: &parts.consistency,
     });
     if let Some(note) = kept {
-        needs_path(&open_kept(note, Some(&key))?.0, &proven, &key)?;
+        let (kept, newer) = (open_kept(note, Some(&key))?.0, &proven.checkpoint);
+        needs_path(&kept, &checkpoint_of(newer)?, &proven)?;
     }
     match receipt::verify(&parts.proven(&proven), &[key], consistency.as_ref()) {
         Ok(verified) => {
@@ -268,12 +269,13 @@ fn proven(path: &Path, kept: Option<&str>, key: Option<VerifierKey>) -> Result<F
     Ok(findings)
 }
 
-/// A receipt can be held against a kept checkpoint only if it carries the way from there, or both are of one size.
-fn needs_path(kept: &Checkpoint, proven: &ProvenReceipt, key: &VerifierKey) -> Result<(), Failure> {
-    let own = open_kept(&proven.checkpoint, Some(key)).ok();
-    let is_there =
-        proven.consistency_path.is_empty() && own.is_some_and(|(own, ..)| own.size == kept.size);
-    if is_there || proven.consistent_from_size == kept.size {
+/// A receipt can be held against a kept checkpoint only if it carries the way from there, or is of the very same size.
+fn needs_path(
+    kept: &Checkpoint,
+    newer: &Checkpoint,
+    proven: &ProvenReceipt,
+) -> Result<(), Failure> {
+    if proven.consistent_from_size == kept.size || newer.size == kept.size {
         return Ok(());
     }
     let event = proven
@@ -345,25 +347,27 @@ fn nanos(time: Option<&Timestamp>) -> Option<u64> {
 
 /// Reads a kept checkpoint; says whether its signature was checked.
 fn open_kept(note: &str, key: Option<&VerifierKey>) -> Result<(Checkpoint, bool), Failure> {
-    let wrong = |error: &dyn std::error::Error| {
-        Failure::new(
-            Exit::FoundFail,
-            format!("the kept checkpoint cannot be used: {}", chain(error)),
-        )
-    };
     match key {
         Some(key) => checkpoint::open(note, std::slice::from_ref(key))
             .map(|checkpoint| (checkpoint, true))
-            .map_err(|error| wrong(&error)),
-        None => {
-            let text = note
-                .split_once("\n\n")
-                .map_or(note.to_owned(), |(text, _)| format!("{text}\n"));
-            Checkpoint::from_text(&text)
-                .map(|checkpoint| (checkpoint, false))
-                .map_err(|error| wrong(&error))
-        }
+            .map_err(|error| unusable(&error)),
+        None => checkpoint_of(note).map(|checkpoint| (checkpoint, false)),
     }
+}
+
+/// What a checkpoint says, whoever signed it.
+fn checkpoint_of(note: &str) -> Result<Checkpoint, Failure> {
+    let text = note
+        .split_once("\n\n")
+        .map_or(note.to_owned(), |(text, _)| format!("{text}\n"));
+    Checkpoint::from_text(&text).map_err(|error| unusable(&error))
+}
+
+fn unusable(error: &dyn std::error::Error) -> Failure {
+    Failure::new(
+        Exit::FoundFail,
+        format!("the checkpoint cannot be used: {}", chain(error)),
+    )
 }
 
 fn key(vkey: &str) -> Result<VerifierKey, Failure> {

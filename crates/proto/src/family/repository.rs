@@ -20,6 +20,7 @@ pub(crate) fn repository(
                 (&e.uri, "uri"),
                 (&e.owner, "owner"),
                 (&e.default_branch, "default_branch"),
+                (&e.provider_numeric_id, "provider_numeric_id"),
             ],
         ),
         Event::Modified(e) => (
@@ -30,6 +31,7 @@ pub(crate) fn repository(
                 (&e.owner, "owner"),
                 (&e.default_branch, "default_branch"),
                 (&e.previous_name, "previous_name"),
+                (&e.provider_numeric_id, "provider_numeric_id"),
             ],
         ),
         Event::Deleted(e) => (

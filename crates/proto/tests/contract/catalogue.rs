@@ -6,7 +6,10 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value,
 };
 use sha2::{Digest, Sha256};
-use waybill_core::Code;
+use waybill_core::{
+    Code, Payload,
+    refusal::{SHOWN_CHARS_MAX, is_unsafe_in_text},
+};
 use waybill_proto::{
     canonical::{VERSION, canonical, content_digest},
     json::{event_from_json, event_to_json, pool},
@@ -70,8 +73,18 @@ fn every_kind_has_a_row_and_an_example_that_is_accepted() {
     }
 }
 
+/// Experimental is a family of which no view gets anything but bytes.
 #[test]
 fn a_family_is_experimental_in_both_places_or_in_none() {
+    let parsed: Vec<_> = examples()
+        .iter()
+        .map(|bytes| parse(bytes).unwrap())
+        .collect();
+    let read: BTreeSet<&str> = parsed
+        .iter()
+        .filter(|event| event.payload != Payload::Other)
+        .map(|event| event.kind.family())
+        .collect();
     let event = pool().get_message_by_name("waybill.v1.Event").unwrap();
     for field in event
         .fields()
@@ -93,6 +106,7 @@ fn a_family_is_experimental_in_both_places_or_in_none() {
                 .contains("Experimental."),
             "{name}"
         );
+        assert_eq!(said, !read.contains(name), "{name}");
     }
 }
 
@@ -346,6 +360,69 @@ fn bad_value(field: &FieldDescriptor) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+#[test]
+fn no_name_escapes_its_rule() {
+    // What the page excuses: text for people, and what has a form of somebody else's.
+    let excused: Vec<&str> = README
+        .lines()
+        .filter(|line| line.contains("any text") || line.contains("not looked at"))
+        .collect();
+    let is_free = |field: &FieldDescriptor| {
+        let message = field.parent_message().name().to_owned();
+        [
+            format!("`{}`", field.name()),
+            format!("`{message}.{}`", field.name()),
+            format!("`{message}`"),
+        ]
+        .iter()
+        .any(|name| excused.iter().any(|line| line.contains(name)))
+    };
+    let envelopes = blocks("json").map(|block| event_from_json(block).unwrap());
+    let mut checked = BTreeSet::new();
+    for example in examples().into_iter().chain(envelopes) {
+        let event = DynamicMessage::decode(event_descriptor(), &*example).unwrap();
+        walk(&event, &mut vec![], &mut |path, message| {
+            for field in message.descriptor().fields() {
+                if !matches!(field.kind(), Kind::String) || is_free(&field) {
+                    continue;
+                }
+                for bad in ["a\u{202E}b", "a\0b", &"x".repeat(1_025)] {
+                    let text = Value::String(bad.to_owned());
+                    let value = if field.is_list() {
+                        Value::List(vec![text])
+                    } else {
+                        text
+                    };
+                    let refused = changed(&event, path, |message| message.set_field(&field, value));
+                    let Err(refusal) = refused else {
+                        panic!("{} takes {bad:?}", field.full_name());
+                    };
+                    let last = refusal.field.rsplit('.').next().unwrap();
+                    assert_eq!(
+                        last.trim_end_matches("[0]"),
+                        field.name(),
+                        "{}: {refusal}",
+                        field.full_name()
+                    );
+                    // A character that is escaped takes up to ten.
+                    assert!(refusal.value.chars().count() <= SHOWN_CHARS_MAX + 10);
+                    assert!(
+                        !refusal.value.chars().any(is_unsafe_in_text),
+                        "{}",
+                        refusal.value
+                    );
+                }
+                checked.insert(field.full_name().to_owned());
+            }
+        });
+    }
+    assert!(
+        checked.len() > 300,
+        "only {} fields were seen",
+        checked.len()
+    );
 }
 
 #[test]

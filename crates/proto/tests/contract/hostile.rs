@@ -3,10 +3,11 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use prost::Message;
 use prost_reflect::{Kind, MessageDescriptor};
+use waybill_core::refusal::is_unsafe_in_text;
 use waybill_proto::{
     canonical::{VERSION, canonical, content_digest},
     json::{event_from_json, event_to_json, message_from_json, pool},
-    parse::parse,
+    parse::{claim, parse},
     raw,
 };
 
@@ -22,7 +23,14 @@ fn all_doors(bytes: &[u8]) {
             "the form of a form is itself"
         );
     }
-    let parsed = parse(bytes);
+    let (parsed, claimed) = (parse(bytes), claim(bytes));
+    assert!(
+        !claimed
+            .source
+            .chars()
+            .chain(claimed.id.chars())
+            .any(is_unsafe_in_text)
+    );
     assert!(parsed.is_err() || form.is_ok(), "{:?}", form);
     let json = event_to_json(bytes);
     assert!(
@@ -30,6 +38,8 @@ fn all_doors(bytes: &[u8]) {
         "{json}"
     );
     if let Ok(event) = parsed {
+        let identity = (&*event.identity.source, &*event.identity.id);
+        assert_eq!((claimed.source.as_str(), claimed.id.as_str()), identity);
         let back = event_from_json(&json).unwrap_or_else(|refusal| panic!("{json}\n{refusal}"));
         assert_eq!(event_to_json(&back), json);
         assert!(event.entities.len() <= waybill_proto::limits::ENTITIES_MAX);

@@ -3,6 +3,7 @@
 
 mod canonical;
 mod catalogue;
+mod elsewhere;
 mod hostile;
 mod json;
 mod parse;

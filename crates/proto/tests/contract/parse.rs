@@ -5,7 +5,10 @@ use waybill_core::{
     Payload,
     event::{Basis, RecordKind},
 };
-use waybill_proto::pb::{self, deployment_event, event};
+use waybill_proto::{
+    parse::{Claim, claim},
+    pb::{self, deployment_event, event},
+};
 
 use crate::stories::{HEAD, commit, deployment, parse};
 
@@ -172,6 +175,49 @@ fn every_rule_names_field_value_and_rule() {
             "case {index}\n  said {said}\nwanted {expected}"
         );
     }
+}
+
+#[test]
+fn what_lies_just_within_a_limit_is_accepted() {
+    let cases: &[Mutation] = &[
+        |e| e.source = "s".repeat(256),
+        |e| e.id = "i".repeat(256),
+        |e| e.labels = (0..64).map(|i| (i.to_string(), String::new())).collect(),
+        |e| e.occur_time = Some(Timestamp::default()),
+        |e| {
+            e.occur_time = Some(Timestamp {
+                seconds: 7_258_118_399,
+                nanos: 999_999_999,
+            })
+        },
+        |e| {
+            e.reason.clear();
+            // The text's key and its length take four bytes.
+            e.reason = "r".repeat(256 * 1024 - e.encoded_len() - 4);
+            assert_eq!(e.encoded_len(), 256 * 1024);
+        },
+    ];
+    for (index, mutate) in cases.iter().enumerate() {
+        let mut event = deployment();
+        mutate(&mut event);
+        assert!(parse(&event).is_ok(), "case {index}: {:?}", parse(&event));
+    }
+}
+
+#[test]
+fn a_refused_event_still_says_what_it_claims_to_be() {
+    let mut event = deployment();
+    payload(&mut event).outcome = 0;
+    event.id = "a\u{202E}b".into();
+    let bytes = event.encode_to_vec();
+    let said = claim(&bytes);
+    assert_eq!(
+        (said.source, said.id.as_str(), said.kind.as_str()),
+        (event.source.clone(), "a\\u{202e}b", "deployment.finished")
+    );
+    let cut = claim(&bytes[..bytes.len() - 1]);
+    assert_eq!((cut.source, cut.kind.as_str()), (event.source, ""));
+    assert_eq!(claim(b"\xff"), Claim::default());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Emit and EmitStream over gRPC.
+use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::Code;
 use tonic_types::StatusExt;
 use waybill_proto::pb;
 
-use crate::kit::{commit, reason, receipt, refusal, served};
+use crate::kit::{commit, large, reason, receipt, refusal, served};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_recorded_in_order_and_again_it_is_a_duplicate() {
@@ -87,6 +88,31 @@ async fn a_batch_beyond_the_limit_is_refused_whole() {
         .unwrap()
         .into_inner();
     assert!(none.results.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_as_large_as_the_page_says_and_no_larger() {
+    let served = served().await;
+    let batch = |bytes: usize| {
+        let mut events: Vec<pb::Event> = (0..17).map(|n| large(n, bytes / 17 - 200)).collect();
+        let rest = bytes - events.iter().map(Message::encoded_len).sum::<usize>();
+        events[0].reason.push_str(&"x".repeat(rest));
+        assert_eq!(
+            events.iter().map(Message::encoded_len).sum::<usize>(),
+            bytes
+        );
+        events
+    };
+    let events = batch((4 << 20) + 1);
+    let status = served
+        .emits()
+        .emit(pb::EmitRequest { events })
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&status), "TOO_LARGE", "{status:?}");
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(violations[0].field, "events");
+    assert_eq!(served.emit(batch(4 << 20)).await.len(), 17);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,6 @@
 //! The same methods as proto3 JSON.
+use base64::{Engine, engine::general_purpose::STANDARD};
+use prost::Message;
 use serde_json::json;
 
 use crate::kit::{PATIENCE, commit, commit_json, large, served, served_with};
@@ -35,6 +37,40 @@ async fn an_event_in_json_and_in_protobuf_is_the_same_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_newer_than_this_version_comes_back_in_json_too() {
+    let served = served().await;
+    // An enum's number, and a kind that only its type names.
+    let events = commit_json(1).replacen('{', "{\"occurTimeBasis\": 77,", 1)
+        + r#",{"source": "//ci", "id": "v", "type": "dev.waybill.voyage.ended.v1", "occurTime": "2026-11-01T09:00:00Z"}"#;
+    let body = format!("{{\"events\": [{events}]}}");
+    let answer = served.json("EmitService/Emit", &body).await.value();
+    let read = |index: usize| {
+        let position = answer["results"][index]["receipt"]["position"].clone();
+        let ask = json!({ "position": position }).to_string();
+        let served = &served;
+        async move { served.json("LedgerService/GetEvent", &ask).await.value()["event"].clone() }
+    };
+    assert_eq!(read(0).await["event"]["occurTimeBasis"], 77);
+    assert_eq!(read(1).await["kind"], "voyage.ended");
+
+    // Fields and families by number have no JSON; the bytes do.
+    let bytes = [
+        &commit(2).encode_to_vec()[..],
+        &[0xA0, 0x38, 0x2A, 0xBA, 0x0C, 2, 10, 0],
+    ]
+    .concat();
+    served
+        .ledger
+        .emit(vec![bytes.clone().into()], "")
+        .await
+        .unwrap();
+    let ask = r#"{"event": {"source": "//ci.acme.dev/shop", "id": "commit-2"}, "prove": true}"#;
+    let answer = served.json("LedgerService/GetReceipt", ask).await.value();
+    let text = answer["proven"]["eventBytes"].as_str().unwrap();
+    assert_eq!(STANDARD.decode(text).unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_refused_in_its_place_and_put_on_record() {
     let served = served().await;
     let misspelled = r#"{"source": "/a", "id": "1", "commit": {"recorded": {"revison": "x"}}}"#;
@@ -57,6 +93,34 @@ async fn what_is_wrong_is_refused_in_its_place_and_put_on_record() {
         .value();
     assert_eq!(listed["totalCount"], "2");
     assert_eq!(listed["refusals"][1]["refusal"]["field"], field);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_at_all_is_on_record_too() {
+    let served = served().await;
+    let bodies = [
+        "{\"events\": [{]}",
+        "{\"event\": []}",
+        "\u{1b}[2J",
+        "[]",
+        "{\"events\": [], \"events\": []}",
+    ];
+    for body in bodies {
+        let answer = served.json("EmitService/Emit", body).await;
+        assert_eq!(
+            (answer.code, answer.reason().as_str()),
+            (400, "UNDECODABLE")
+        );
+    }
+    let listed = served
+        .json("LedgerService/ListRefusals", "{}")
+        .await
+        .value();
+    assert_eq!(listed["totalCount"], "5");
+    let newest = listed["refusals"][0].clone();
+    assert_eq!(newest["refusal"]["field"], "body");
+    let kept = STANDARD.decode(newest["body"].as_str().unwrap()).unwrap();
+    assert_eq!(kept, bodies[4].as_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread")]

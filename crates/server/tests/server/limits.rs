@@ -6,7 +6,9 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
+use tonic_types::StatusExt;
 use waybill_proto::pb;
 
 use crate::kit::{PATIENCE, commit, large, reason, served, served_with};
@@ -102,7 +104,35 @@ async fn calls_at_once_are_limited() {
         (status.code(), reason(&status).as_str()),
         (Code::ResourceExhausted, "BUSY")
     );
+    assert!(
+        status.get_details_retry_info().is_some(),
+        "busy says when to come again"
+    );
     waiting.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn emit_streams_are_limited_and_their_places_come_back() {
+    let served = served_with(|settings| settings.limits.emit_streams = 1).await;
+    let open = || async {
+        let (requests, stream) = tokio::sync::mpsc::channel(1);
+        let answers = served
+            .emits()
+            .emit_stream(ReceiverStream::new(stream))
+            .await;
+        answers.map(|answers| (requests, answers.into_inner()))
+    };
+    let (requests, mut answers) = open().await.unwrap();
+    let status = open().await.err().unwrap();
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::ResourceExhausted, "BUSY")
+    );
+    assert!(status.get_details_retry_info().is_some());
+    drop(requests);
+    assert!(answers.message().await.unwrap().is_none());
+    let again = async { while open().await.is_err() {} };
+    timeout(PATIENCE, again).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

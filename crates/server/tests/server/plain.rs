@@ -1,6 +1,7 @@
 //! A client that sends and receives bytes, whatever they are.
 use bytes::{Buf, BufMut, Bytes};
 use tokio::time::timeout;
+use tokio_stream::StreamExt;
 use tonic::{
     Request, Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -25,6 +26,21 @@ pub(crate) async fn send(
     answer
         .expect("an answer in time")
         .map(tonic::Response::into_inner)
+}
+
+/// Sends messages that may be anything over `EmitStream`, and gives the answers to its end or first failure.
+pub(crate) async fn send_stream(
+    served: &Served,
+    messages: Vec<Vec<u8>>,
+) -> Vec<Result<Bytes, Status>> {
+    let mut client = tonic::client::Grpc::new(served.channel.clone());
+    client.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/waybill.v1.EmitService/EmitStream");
+    let messages = Request::new(tokio_stream::iter(messages.into_iter().map(Bytes::from)));
+    let answers = client.streaming(messages, path, Plain).await.unwrap();
+    timeout(PATIENCE, answers.into_inner().collect())
+        .await
+        .expect("the stream ends")
 }
 
 /// A codec that sends and receives bytes as they are.

@@ -65,12 +65,17 @@ async fn metrics_count_what_happened() {
 /// Every sample belongs to a metric that was declared with help and type, and has a number.
 fn check_exposition(page: &str) {
     let mut declared = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    assert!(page.ends_with('\n'));
     for line in page.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
-            declared.push(rest.split(' ').next().unwrap().to_owned());
+            let name = rest.split(' ').next().unwrap().to_owned();
+            assert!(!declared.contains(&name), "{name} is declared twice");
+            declared.push(name);
         } else if !line.starts_with('#') {
             let (name, value) = line.rsplit_once(' ').unwrap();
             value.parse::<f64>().unwrap();
+            assert!(seen.insert(name.to_owned()), "{name} has two samples");
             let name = name.split('{').next().unwrap();
             let base = ["_bucket", "_sum", "_count"]
                 .iter()

@@ -1,7 +1,10 @@
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
 };
 
 use super::{directory::Place, *};
@@ -104,6 +107,33 @@ fn a_second_process_is_told_whom_to_ask() {
     assert_eq!(fault.to_string(), expected);
     drop(place);
     world.open().unwrap();
+}
+
+/// A child that was being started when its parent was killed has the parent's lock for a moment.
+#[test]
+fn the_lock_of_a_process_that_is_gone_is_waited_for() {
+    let mut world = World::new();
+    drop(world.open().unwrap());
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let lock = world.data().join("lock");
+    fs::write(&lock, format!("process {}: a test\n", gone.id())).unwrap();
+    let script = "flock -x 9 && echo held && read -r line";
+    let mut heir = Command::new("sh")
+        .args(["-c", &format!("exec 9<>\"$1\"; {script}"), "sh"])
+        .arg(&lock)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut said = BufReader::new(heir.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    let opening = thread::spawn(move || world.open().map(drop));
+    drop(heir.stdin.take());
+    heir.wait().unwrap();
+    opening.join().unwrap().unwrap();
 }
 
 #[test]

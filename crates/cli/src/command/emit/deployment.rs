@@ -241,11 +241,14 @@ async fn previous(
     info: &DeploymentInfo,
     at_least: u64,
 ) -> Result<Option<DeploymentInfo>, Failure> {
+    let service = waybill_core::Entity::named(waybill_core::EntityKind::Service, &info.service);
+    let Ok(service) = service else {
+        // The ledger will say what is wrong with it.
+        return Ok(None);
+    };
     let filter = EventFilter {
         kinds: vec!["deployment.finished".to_owned()],
-        entity: waybill_core::Entity::named(waybill_core::EntityKind::Service, &info.service)?
-            .as_str()
-            .to_owned(),
+        entity: service.as_str().to_owned(),
         ..EventFilter::default()
     };
     let request = ListEventsRequest {

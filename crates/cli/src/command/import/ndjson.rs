@@ -1,11 +1,13 @@
 //! `import ndjson`: one event a line. A bad line is named with its field and does not hold up the others.
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, BufRead, BufReader, Read as _},
     path::Path,
 };
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use waybill_core::{Code, Refusal};
 use waybill_proto::{json, limits};
 
@@ -176,17 +178,17 @@ fn event(line: &Line) -> Result<Option<Bytes>, Refusal> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    json::event_from_json(of_log(text).as_deref().unwrap_or(text))
-        .map(|bytes| Some(Bytes::from(bytes)))
+    json::event_from_json(of_log(text).unwrap_or(text)).map(|bytes| Some(Bytes::from(bytes)))
 }
 
 /// The event inside a line of `waybill log --jsonl`, where the ledger's own words stand around it.
-fn of_log(text: &str) -> Option<String> {
+fn of_log(text: &str) -> Option<&str> {
     if !text.trim_start().starts_with("{\"position\"") {
         return None;
     }
-    let line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).ok()?;
-    line.get("event").map(ToString::to_string)
+    // As it stands: read into values, a doubled key would be gone and a number be another.
+    let line: HashMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+    line.get("event").map(|event| event.get())
 }
 
 #[cfg(test)]
@@ -230,5 +232,11 @@ mod tests {
         .unwrap();
         let plain = event(&Line::Text(b"{\"source\":\"//a\",\"id\":\"1\"}".to_vec())).unwrap();
         assert_eq!(inside, plain);
+        let doubled = b"{\"position\":\"7\",\"event\":{\"id\":\"1\",\"id\":\"2\"}}".to_vec();
+        let refusal = event(&Line::Text(doubled)).unwrap_err();
+        assert_eq!(
+            (refusal.field.as_str(), refusal.rule.as_str()),
+            ("id", "given twice")
+        );
     }
 }
