@@ -238,6 +238,17 @@ fn a_repository_that_grew_appends_only_what_is_new() {
 }
 
 #[test]
+fn a_path_that_is_not_there_is_no_place_for_the_demo() {
+    let machine = Machine::new();
+    let said = machine.tries(&machine.work(), &["no-such-place", "--exit"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(
+        said.err.contains("`no-such-place` is not a directory"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn outside_of_a_repository_the_demo_story_is_told_and_marked() {
     let machine = Machine::new();
     let work = machine.work();

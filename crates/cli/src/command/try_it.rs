@@ -48,6 +48,14 @@ pub(crate) async fn run(context: &Context, args: TryArgs) -> Result<(), Ended> {
     if args.clean {
         return Ok(home.clean(context)?);
     }
+    // The demo is for where there is no repository, not for a path that was mistyped.
+    if !args.path.is_dir() {
+        let path = args.path.display();
+        let failure = Failure::usage(format!("`{path}` is not a directory"));
+        return Err(failure
+            .with_hint("name a git repository, or leave it out")
+            .into());
+    }
     let stop = Stop::listen()?;
     let wanted = serve::listen_address(&args.listen, "--listen")?;
     waybill_server::check_listen(wanted).map_err(|error| Failure::usage(error.to_string()))?;
