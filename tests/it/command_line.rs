@@ -381,12 +381,12 @@ fn an_export_makes_the_same_ledger_and_a_damaged_one_makes_none() {
         );
         let target = desk.file("never");
         assert_ne!(desk.plain(&["restore", &damaged, &target]).code, 0);
-        assert!(!Path::new(&target).join("journal").exists());
+        assert!(!Path::new(&target).exists());
     }
     fs::write(desk.file("foreign"), b"something else").unwrap();
     let foreign = desk.plain(&["restore", &desk.file("foreign"), &desk.file("never")]);
     assert_ne!(foreign.code, 0, "{}", foreign.out);
-    assert!(!Path::new(&desk.file("never")).join("journal").exists());
+    assert!(!Path::new(&desk.file("never")).exists());
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub(crate) fn failure(fault: &Fault) -> Failure {
             }
         }
         Fault::Damage(_) => Failure::unexpected(chain(fault)).with_hint(
-            "waybill verify DIR names the damaged range; restore from an export or a copy",
+            "waybill verify names the damaged range of a directory or an export; restore from an export or a copy",
         ),
         Fault::Foreign { .. } => Failure::usage(chain(fault)),
         _ => Failure::unexpected(chain(fault)),

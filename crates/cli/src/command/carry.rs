@@ -101,6 +101,7 @@ fn sync_entry(file: &Path) -> io::Result<()> {
 pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<(), Failure> {
     let mut progress = Progress::new(context.global.quiet);
     let mut step = |step: waybill_ledger::Progress| progress.set(step.what, step.done, step.total);
+    let was_there = args.directory.exists();
     let restored = if args.file == Path::new("-") {
         carry::restore(
             &mut io::stdin().lock(),
@@ -127,7 +128,13 @@ pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<(), Failu
             &mut step,
         )
     };
-    let carried = restored.map_err(|fault| house::failure(&fault))?;
+    let carried = restored.map_err(|fault| {
+        if !was_there {
+            // Whatever else were in it would keep it: only an empty one goes.
+            drop(fs::remove_dir(&args.directory));
+        }
+        house::failure(&fault)
+    })?;
     drop(progress);
     show(context, "restored", &carried)?;
     output::say(format!(
