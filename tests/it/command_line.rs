@@ -2,6 +2,7 @@
 use std::{
     fs,
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -433,6 +434,45 @@ fn a_proven_receipt_holds_against_a_checkpoint_that_was_kept_before_or_with_it()
         .replace("\"position\": \"2\"", "\"position\": \"3\"");
     fs::write(&receipt, forged).unwrap();
     desk.plain(&["verify", &receipt]).ends(12, "");
+}
+
+#[test]
+fn a_ledger_is_made_where_nothing_else_lives_and_for_its_owner_only() {
+    let desk = Desk::new();
+    let notes = desk.file("notes");
+    fs::create_dir(&notes).unwrap();
+    fs::write(Path::new(&notes).join("todo.txt"), "milk").unwrap();
+    for question in [&["log"][..], &["status"], &["trace", "x"], &["export", "-"]] {
+        desk.plain(&[question, &["--ledger", &notes]].concat())
+            .ends(3, "there is no ledger in");
+    }
+    desk.plain(&["import", "git", ".", "--ledger", &notes])
+        .ends(2, "holds `todo.txt` and no ledger");
+    assert_eq!(
+        fs::read_dir(&notes).unwrap().count(),
+        1,
+        "nothing was added"
+    );
+    desk.waybill(&["import", "git", "."]).well();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let data = desk.home.data();
+    for private in [
+        &data,
+        &data.join("journal"),
+        &data.join("sled"),
+        &data.join("refusals"),
+    ] {
+        assert_eq!(mode(private), 0o700, "{}", private.display());
+    }
+}
+
+#[test]
+fn what_will_be_known_cannot_be_asked() {
+    let desk = Desk::imported();
+    desk.waybill(&["delivery", "--as-of", "2190-01-01"])
+        .ends(2, "in the future");
+    desk.waybill(&["delivery", "--as-of", "2190-01-01", "--assume-known"])
+        .ends(2, "in the future");
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Ledger {
         let as_of = match &options.as_of {
             None => head,
             Some(AsOf::Position(position)) => known(*position, head)?,
-            Some(AsOf::RecordTime(time)) => facts.position_at(*time),
+            Some(AsOf::RecordTime(time)) => facts.position_at(self.past(*time)?),
             Some(AsOf::Event(identity)) => known(self.find(identity)?.position, head)?,
         };
         let record_time = if as_of == head {
@@ -136,7 +136,7 @@ impl Ledger {
         let assumed = self.assumed(lag_nanos)?;
         let as_of = match &options.as_of {
             None => None,
-            Some(AsOf::RecordTime(time)) => Some(*time),
+            Some(AsOf::RecordTime(time)) => Some(self.past(*time)?),
             Some(AsOf::Position(_) | AsOf::Event(_)) => return Err(as_of_must_be_a_time()),
         };
         let head_time = self.record_time(assumed.head)?;
@@ -187,6 +187,19 @@ impl Ledger {
         });
         *cached = Some(assumed.clone());
         Ok(assumed)
+    }
+
+    /// What the ledger will have recorded by a moment to come nobody knows.
+    fn past(&self, as_of: Time) -> Result<Time, ReadFailure> {
+        let now = (self.shared.host.clock)();
+        if as_of <= now {
+            return Ok(as_of);
+        }
+        let rule = format!("in the future: the clock says {now}");
+        let refusal = Refusal::new(Code::OutOfRange, "read.as_of.record_time", as_of, rule);
+        Err(refusal
+            .with_hint("leave it out to ask with all that is recorded; `evaluated_time` is the question's now")
+            .into())
     }
 
     fn check_folded(&self) -> Result<(), ReadFailure> {

@@ -34,6 +34,7 @@ pub use ledger::Ledger;
 pub use waybill_store::{
     Damage, Fault, Hash, Record, Verdict,
     database::{ProbeCommand, probe_main},
+    place::is_ledger,
     side_log::Entry as RefusalEntry,
 };
 pub use words::{

@@ -144,7 +144,7 @@ fn check_head(mut found: Found, head: Option<&Head>) -> Found {
             code: "journal_behind_head",
             text: why.clone(),
             remedy: format!(
-                "put the missing tail back (a copy or an export), or accept the loss: `waybill ledger accept-loss --yes {}`",
+                "put the missing tail back (a copy or an export), or accept the loss: `waybill ledger accept-loss --yes {} --ledger DIR`",
                 hex(&head.root)
             ),
         });

@@ -41,6 +41,7 @@ impl Ledger {
             .tree_size(tree_size.max(if tree_size == 0 { 0 } else { position }))
             .await?;
         if position == 0 || position > size || (tree_size != 0 && position > tree_size) {
+            let size = if tree_size == 0 { size } else { tree_size };
             return Err(out_of_tree("position", position, size));
         }
         let path =

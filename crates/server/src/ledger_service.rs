@@ -111,7 +111,7 @@ impl LedgerService for Reads {
         let size = asked::page_size(std::mem::take(&mut request.page_size)).map_err(refused)?;
         let token = std::mem::take(&mut request.page_token);
         let at_least = asked::at_least(request.at_least.take());
-        let query = Query::new(self.0.ledger.ledger_id(), &request);
+        let query = Query::new(self.0.ledger.ledger_id(), "ListEvents", &request);
         let token = PageToken::decode(&token, query).map_err(refused)?;
         let filter = asked::filter(request.filter, request.descending).map_err(refused)?;
         self.0.reach(at_least.as_ref(), deadline, applied).await?;
@@ -225,6 +225,7 @@ impl LedgerService for Reads {
             .min(REFUSALS_MAX);
         let query = Query::new(
             self.0.ledger.ledger_id(),
+            "ListRefusals",
             &pb::ListRefusalsRequest::default(),
         );
         let token = PageToken::decode(&request.page_token, query).map_err(refused)?;

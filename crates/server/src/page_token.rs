@@ -23,10 +23,12 @@ pub(crate) struct PageToken {
 pub(crate) struct Query([u8; 8]);
 
 impl Query {
-    pub(crate) fn new(ledger_id: &str, request: &impl prost::Message) -> Self {
+    pub(crate) fn new(ledger_id: &str, method: &str, request: &impl prost::Message) -> Self {
         let mut hasher = Sha256::new();
-        hasher.update(ledger_id.as_bytes());
-        hasher.update([0]);
+        for part in [ledger_id, method] {
+            hasher.update(part.as_bytes());
+            hasher.update([0]);
+        }
         hasher.update(request.encode_to_vec());
         let mut digest = [0; 8];
         digest.copy_from_slice(&hasher.finalize()[..8]);
@@ -85,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_token_goes_on_with_its_own_query_only() {
-        let query = |text: &str| Query::new("ledger", &text.to_owned());
+        let query = |text: &str| Query::new("ledger", "List", &text.to_owned());
         let token = PageToken {
             next: 41,
             read_at: u64::MAX,
@@ -97,6 +99,8 @@ mod tests {
             PageToken::decode(&text, query("b")).unwrap_err().code,
             Code::Contradiction
         );
+        let elsewhere = Query::new("ledger", "Other", &"a".to_owned());
+        assert!(PageToken::decode(&text, elsewhere).is_err());
         for bad in ["!", "AAAA", &text[1..], &text.replace('A', "B")] {
             assert!(PageToken::decode(bad, query("a")).is_err(), "{bad}");
         }

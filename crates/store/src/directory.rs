@@ -8,6 +8,9 @@ use std::{
 
 use crate::fault::Fault;
 
+/// For its owner only: what is in a ledger is nobody else's to read.
+pub(crate) const PRIVATE: u32 = 0o700;
+
 /// Makes a directory and what is missing above it, each entry durable.
 ///
 /// `mode` holds for all that are made. One that is there may have been made by a process that was killed before it could

@@ -22,7 +22,9 @@ mod space;
 #[cfg(test)]
 mod tests;
 
-pub use directory::{Identity, Place, database_dir, identity, journal_dir, refusals_dir};
+pub use directory::{
+    Identity, Place, database_dir, identity, is_ledger, journal_dir, refusals_dir,
+};
 pub use head::Head;
 pub(crate) use head::{hex, unhex};
 pub use lock::holder;

@@ -45,7 +45,7 @@ impl SideLog {
     }
 
     fn with_file_bytes(dir: &Path, file_bytes: u64) -> Result<Self, Fault> {
-        directory::create(dir, 0o755)?;
+        directory::create(dir, directory::PRIVATE)?;
         let mut files = file::open_all(dir)?;
         let counts = match files.last() {
             Some(newest) => newest.counts_after(),

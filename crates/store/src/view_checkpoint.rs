@@ -57,7 +57,7 @@ pub type Fill<'a> = dyn FnMut(&mut dyn FnMut(&[u8])) + 'a;
 /// # Errors
 /// As the system says; then the one before stays.
 pub fn write(path: &Path, stamp: &Stamp, fill: &mut Fill<'_>) -> Result<(), Fault> {
-    directory::create(parent(path), 0o755)?;
+    directory::create(parent(path), directory::PRIVATE)?;
     let new = path.with_extension("new");
     let written = File::create(&new).and_then(|file| {
         let mut out = BufWriter::new(file);

@@ -23,7 +23,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// Writes a ledger to a file, or to standard output. A server that holds the ledger need not stop.
 pub(crate) fn export(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
     let (directory, _) = context.directories()?;
-    if !directory.is_dir() {
+    if !waybill_ledger::is_ledger(&directory) {
         return Err(Failure::new(
             Exit::NotFound,
             format!("there is no ledger in {}", directory.display()),

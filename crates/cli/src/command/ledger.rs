@@ -20,7 +20,7 @@ pub(crate) fn run(context: &Context, command: &LedgerCommand) -> Result<(), Fail
 /// Goes on without what is lost, under a new name for the tree.
 fn accept_loss(context: &Context, root: &str) -> Result<(), Failure> {
     let (directory, state) = context.directories()?;
-    if !directory.is_dir() {
+    if !waybill_ledger::is_ledger(&directory) {
         return Err(Failure::new(
             Exit::NotFound,
             format!("there is no ledger in {}", directory.display()),

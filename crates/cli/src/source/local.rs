@@ -1,5 +1,5 @@
 //! A ledger's own directory, served to this process alone: on a loopback port that nobody else is told.
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use waybill_ledger::Ledger;
@@ -10,11 +10,6 @@ use crate::{
     exit::{Exit, Failure, chain},
     house,
 };
-
-/// Whether there is anything in a directory; what is there, the ledger will say.
-fn holds_something(directory: &Path) -> bool {
-    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
-}
 
 /// A ledger that this process has open.
 pub(super) struct Local {
@@ -32,7 +27,7 @@ impl Local {
         missing: Missing,
         quiet: bool,
     ) -> Result<Self, Failure> {
-        if missing == Missing::Refuse && !holds_something(&directory) {
+        if missing == Missing::Refuse && !waybill_ledger::is_ledger(&directory) {
             return Err(Failure::new(
                 Exit::NotFound,
                 format!("there is no ledger in {}", directory.display()),

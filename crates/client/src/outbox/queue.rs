@@ -1,8 +1,9 @@
 //! The files: which events wait, in which order, and how far they were sent.
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -63,7 +64,12 @@ struct EventFile {
 
 impl Queue {
     pub(super) fn open(directory: &Path, limit: u64) -> Result<Self, OutboxError> {
-        fs::create_dir_all(directory).map_err(disk("make", directory))?;
+        // What waits in it is nobody else's to read.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(disk("make", directory))?;
         let lock = take_lock(directory)?;
         let mut queue = Self {
             directory: directory.to_owned(),

@@ -14,7 +14,6 @@ use super::tail::suspect;
 use crate::{Fault, directory};
 
 const STATE_FILE: &str = "waybill.state";
-const MODE: u32 = 0o700;
 /// Directories that were moved aside and are kept, for whoever wants to know what happened.
 const KEPT_ASIDE: usize = 2;
 
@@ -23,7 +22,7 @@ const KEPT_ASIDE: usize = 2;
 /// # Errors
 /// [`Fault::Suspect`] when what is in it cannot be believed; [`Fault::Io`].
 pub(super) fn prepare(dir: &Path, boot_id: Option<&str>) -> Result<bool, Fault> {
-    directory::create(dir, MODE)?;
+    directory::create(dir, directory::PRIVATE)?;
     let names = names(dir)?;
     for name in names
         .iter()

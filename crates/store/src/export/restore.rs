@@ -93,7 +93,7 @@ impl Unfinished {
             // What an earlier try left.
             fs::remove_dir_all(&path).map_err(Fault::io("remove", &path))?;
         }
-        directory::create(&path, 0o755)?;
+        directory::create(&path, directory::PRIVATE)?;
         Ok(Self(path))
     }
 }

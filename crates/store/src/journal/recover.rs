@@ -121,7 +121,7 @@ impl Journal {
 
 /// The numbers of the segments; they must run from 1.
 fn numbers(dir: &Path) -> Result<Vec<u32>, Fault> {
-    directory::create(dir, 0o755)?;
+    directory::create(dir, directory::PRIVATE)?;
     let numbers = segment::list(dir)?;
     match numbers.iter().zip(1..).find(|(number, due)| *number != due) {
         None => Ok(numbers),

@@ -1,5 +1,9 @@
 //! Opening a data directory: its ids, its lock, its keys.
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,20 +64,22 @@ impl Place {
     ///
     /// # Errors
     /// [`Fault::Locked`] when another process is at work there, [`Fault::Exposed`] when others may read the keys,
-    /// [`Fault::Damage`] when a file is not what was written, [`Fault::Foreign`] for an unknown version.
+    /// [`Fault::Damage`] when a file is not what was written, [`Fault::Foreign`] for an unknown version, or where something
+    /// else than a ledger lives.
     pub fn open(
         dir: &Path,
         state_dir: &Path,
         holder: &str,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Self, Fault> {
+        check_is_ours(dir)?;
         for dir in [
             dir.to_owned(),
             journal_dir(dir),
             database_dir(dir),
             refusals_dir(dir),
         ] {
-            directory::create(&dir, 0o755)?;
+            directory::create(&dir, directory::PRIVATE)?;
         }
         let lock = Lock::take(dir, holder)?;
         let identity = match identity(dir)? {
@@ -269,6 +275,54 @@ pub fn identity(dir: &Path) -> Result<Option<Identity>, Fault> {
     Ok(Some(identity))
 }
 
+/// Whether a directory holds a ledger: somebody's ids, or a journal that was put there.
+#[must_use]
+pub fn is_ledger(dir: &Path) -> bool {
+    let is_segment = |name: &OsString| Path::new(name).extension() == Some("segment".as_ref());
+    identity_path(dir).exists() || names(&journal_dir(dir)).iter().any(is_segment)
+}
+
+/// Names in a data directory, besides those of databases that were moved aside. A start that was killed may have left any
+/// of them without a ledger.
+const OURS: [&str; 8] = [
+    "ledger",
+    "ledger.new",
+    "lock",
+    "journal",
+    "sled",
+    "refusals",
+    "views",
+    "ballast",
+];
+
+/// Refuses to make a ledger among somebody's own files.
+fn check_is_ours(dir: &Path) -> Result<(), Fault> {
+    if is_ledger(dir) {
+        return Ok(());
+    }
+    let ours = |name: &OsString| {
+        let name = name.to_string_lossy();
+        // The root of a file system has this one from the beginning.
+        OURS.contains(&&*name) || name.starts_with("sled.aside-") || name == "lost+found"
+    };
+    match names(dir).iter().find(|name| !ours(name)) {
+        Some(other) => Err(Fault::Foreign {
+            what: format!(
+                "{} holds `{}` and no ledger: name a ledger's directory, an empty one, or a new one",
+                dir.display(),
+                other.to_string_lossy()
+            ),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// What is in a directory; nothing where it cannot be read.
+fn names(dir: &Path) -> Vec<OsString> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    entries.flatten().map(|entry| entry.file_name()).collect()
+}
+
 /// Where a data directory keeps its journal.
 #[must_use]
 pub fn journal_dir(dir: &Path) -> PathBuf {
@@ -316,7 +370,7 @@ fn new_instance(
         instance_id: id("instance"),
     };
     let state = state_dir.join(&identity.instance_id);
-    directory::create(&state, 0o700)?;
+    directory::create(&state, directory::PRIVATE)?;
     secret::read_or_make(&key_path(&state), random)?;
     write_identity(dir, &identity)?;
     Ok(identity)

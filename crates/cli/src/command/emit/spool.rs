@@ -1,8 +1,9 @@
 //! Events that wait on disk for a ledger that is away: one file each, in the order of their names, apart for every
 //! ledger, so that nothing is ever sent to another one.
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -52,7 +53,7 @@ impl Spool {
     /// # Errors
     /// When the disk does not take it, or too many wait.
     pub(super) fn push(&self, event: &[u8]) -> Result<(), Failure> {
-        fs::create_dir_all(&self.directory).map_err(failed("make", &self.directory))?;
+        make_private(&self.directory).map_err(failed("make", &self.directory))?;
         let next = names(&self.directory)?.last().map_or(1, |last| last + 1);
         // Two emits at one moment find the same number; the second one takes the next.
         for number in next..next.saturating_add(EVENTS_MAX) {
@@ -139,7 +140,7 @@ impl Waiting {
     /// When it cannot be moved.
     pub(super) fn set_aside(&self, item: &Item) -> Result<PathBuf, Failure> {
         let directory = self.directory.join("refused");
-        fs::create_dir_all(&directory).map_err(failed("make", &directory))?;
+        make_private(&directory).map_err(failed("make", &directory))?;
         let path = directory.join(item.path.file_name().unwrap_or_default());
         fs::rename(&item.path, &path).map_err(failed("move", &item.path))?;
         Ok(path)
@@ -164,6 +165,14 @@ pub(crate) fn count(base: &Path) -> (u64, u64) {
 
 fn file(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:020}.{ENDING}"))
+}
+
+/// Makes a directory for its owner only: what waits in it is nobody else's to read.
+fn make_private(directory: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
 }
 
 /// Numbers of the events that wait, oldest first.
