@@ -191,6 +191,14 @@ fn a_trace_is_asked_by_any_name_and_unknown_names_are_said() {
         let trace = desk.waybill(&["trace", name]).well();
         assert!(trace.out.contains("cart: step 3"), "{name}: {}", trace.out);
     }
+    for name in ["v1.0.0", "shop/v1.0.0", "release:shop/v1.0.0"] {
+        let trace = desk.waybill(&["trace", name]).well();
+        assert!(
+            trace.out.contains("RELEASE shop/v1.0.0"),
+            "{name}: {}",
+            trace.out
+        );
+    }
     let release = desk.waybill(&["trace", "v1.0.0", "--json"]).well().json();
     assert_eq!(release["basis"]["position"].as_str(), Some("7"));
     desk.waybill(&["trace", "v9"])

@@ -29,6 +29,8 @@ mod try_it;
 
 mod verify;
 
+pub(crate) use run::run_unrecorded;
+
 /// Runs one command, or stops it at Ctrl-C.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Ended> {
     match command {

@@ -68,12 +68,19 @@ fn start(cli: Cli) -> Result<(), Ended> {
     if let Command::ProbeDatabase { directory } = &cli.command {
         return probe(directory);
     }
-    let context = Context::new(cli.global)?;
+    let context = Context::new(cli.global);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::unexpected(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(command::run(&context, cli.command));
+    let result = match (context, cli.command) {
+        (Ok(context), command) => runtime.block_on(command::run(&context, command)),
+        // A settings file that somebody broke stops no deployment: it only goes unrecorded.
+        (Err(failure), Command::Run(args)) => {
+            runtime.block_on(command::run_unrecorded(&args, &failure))
+        }
+        (Err(failure), _) => Err(failure.into()),
+    };
     // A thread may still wait for standard input or for a child; the process ends all the same.
     runtime.shutdown_background();
     result

@@ -57,6 +57,21 @@ fn every_end_is_recorded_and_its_code_passed_on() {
 }
 
 #[test]
+fn a_settings_file_that_is_wrong_stops_no_deployment() {
+    let pipeline = Pipeline::new();
+    std::fs::write(pipeline.directory.join(".waybill.toml"), "servise = 'x'").unwrap();
+    for (command, code, _) in ENDS {
+        let deploy = ["run", "deploy", "checkout", "--env", "prod", "--"];
+        let said = pipeline.say(&[&deploy, *command].concat());
+        assert_eq!(said.code, Some(*code), "{command:?}: {said:?}");
+        assert!(
+            said.err.contains("not recorded") && said.err.contains("servise"),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
 fn every_end_is_passed_on_while_the_ledger_is_away_and_recorded_when_it_is_back() {
     let mut pipeline = Pipeline::away().in_ci(GITHUB);
     pipeline.run_all_ends();

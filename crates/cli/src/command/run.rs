@@ -51,10 +51,17 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<(), Ended> {
         ran.word(),
         words::length(&when::proto_duration(ran.elapsed))
     ));
-    match ran.code {
-        0 => Ok(()),
-        code => Err(Ended::Code(code)),
+    ran.passed_on()
+}
+
+/// Runs what was named without a record, because of a failure that is none of the command's.
+pub(crate) async fn run_unrecorded(args: &RunArgs, failure: &Failure) -> Result<(), Ended> {
+    let RunKind::Deploy(args) = &args.kind;
+    output::insist(format!("warning: not recorded: {failure}"));
+    if args.stamp.dry_run {
+        return Ok(());
     }
+    execute(&args.command).await.passed_on()
 }
 
 /// What is told of one execution.
@@ -160,6 +167,14 @@ struct Ran {
 }
 
 impl Ran {
+    /// Ends as the command ended.
+    fn passed_on(&self) -> Result<(), Ended> {
+        match self.code {
+            0 => Ok(()),
+            code => Err(Ended::Code(code)),
+        }
+    }
+
     fn started() -> Self {
         Self {
             code: 0,

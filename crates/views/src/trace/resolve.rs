@@ -39,6 +39,12 @@ pub(super) fn resolve(known: &Known<'_>, reference: &str) -> Result<Thing, Resol
     }
     let mut found = named(known, reference);
     found.extend(commits(known, reference));
+    if let (true, Some((scope, name))) = (found.is_empty(), reference.rsplit_once('/')) {
+        // As answers print them: a service and its deployment, a product and its release.
+        let kinds = [SubjectKind::Deployment, SubjectKind::Release].into_iter();
+        let things = kinds.filter_map(|kind| subject(known, kind, scope, name));
+        found.extend(things);
+    }
     if found.is_empty() {
         // A bare number may be a change's, when nothing else has that name.
         found = changes(known, "", reference);
