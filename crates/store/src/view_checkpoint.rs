@@ -64,7 +64,8 @@ pub fn write(path: &Path, stamp: &Stamp, fill: &mut Fill<'_>) -> Result<(), Faul
         writeln!(out, "{}", line(stamp)?)?;
         let mut result = Ok(());
         fill(&mut |piece| {
-            if result.is_ok() {
+            // An empty chunk says that there are no more.
+            if result.is_ok() && !piece.is_empty() {
                 result = write_chunk(&mut out, piece);
             }
         });
@@ -142,8 +143,29 @@ fn write_chunk(out: &mut impl Write, piece: &[u8]) -> io::Result<()> {
     out.write_all(body)
 }
 
-fn read_chunks(mut bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut state = Vec::new();
+fn read_chunks(bytes: &[u8]) -> Option<Vec<u8>> {
+    // Looked at once to know the size: a state of gigabytes is not to be moved as it grows.
+    let mut size = 0;
+    each_chunk(bytes, &mut |_, length| {
+        size += length;
+        Some(())
+    })?;
+    let mut state = Vec::with_capacity(size);
+    each_chunk(bytes, &mut |body, length| {
+        if body.len() == length {
+            state.extend_from_slice(body);
+            return Some(());
+        }
+        let start = state.len();
+        state.resize(start + length, 0);
+        let filled = lz4_flex::block::decompress_into(body, &mut state[start..]).ok()?;
+        (filled == length).then_some(())
+    })?;
+    Some(state)
+}
+
+/// Visits the body of each chunk and its length when decompressed; `None` when anything does not hold.
+fn each_chunk(mut bytes: &[u8], visit: &mut dyn FnMut(&[u8], usize) -> Option<()>) -> Option<()> {
     loop {
         let (header, rest) = bytes.split_first_chunk::<CHUNK_HEADER_BYTES>()?;
         let number = |at: usize| {
@@ -155,18 +177,9 @@ fn read_chunks(mut bytes: &[u8]) -> Option<Vec<u8>> {
             return None;
         }
         if length == 0 {
-            return rest.is_empty().then_some(state);
+            return rest.is_empty().then_some(());
         }
-        if packed == length {
-            state.extend_from_slice(body);
-        } else {
-            let start = state.len();
-            state.resize(start + length, 0);
-            let filled = lz4_flex::block::decompress_into(body, &mut state[start..]).ok()?;
-            if filled != length {
-                return None;
-            }
-        }
+        visit(body, length)?;
         bytes = rest;
     }
 }
@@ -192,7 +205,7 @@ mod tests {
         let noise: Vec<u8> = (0..5000_u32)
             .flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_le_bytes())
             .collect();
-        for pieces in [&[&b"abc"[..], &[7; 100_000]][..], &[&noise], &[]] {
+        for pieces in [&[&b"abc"[..], &[], &[7; 100_000]][..], &[&noise], &[]] {
             write(&path, &stamp(), &mut |sink| {
                 pieces.iter().for_each(|piece| sink(piece))
             })
