@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use waybill_tests::process::{self, Home};
 
@@ -428,11 +428,38 @@ fn a_proven_receipt_holds_against_a_checkpoint_that_was_kept_before_or_with_it()
         .well();
     desk.plain(&["verify", &receipt, "--checkpoint", &before])
         .well();
-    let forged = fs::read_to_string(&receipt)
-        .unwrap()
-        .replace("\"position\": \"2\"", "\"position\": \"3\"");
-    fs::write(&receipt, forged).unwrap();
-    desk.plain(&["verify", &receipt]).ends(12, "");
+    let told = desk.plain(&["verify", &receipt]).well();
+    assert!(told.out.contains(source.as_str().unwrap()), "{}", told.out);
+    assert!(told.out.contains(id.as_str().unwrap()), "{}", told.out);
+    forged_fields_are_named(&desk, &receipt);
+}
+
+/// Every word that a reader of the receipt may rely on, whether or not the leaf covers it.
+fn forged_fields_are_named(desk: &Desk, receipt: &str) {
+    let whole: Value = serde_json::from_str(&fs::read_to_string(receipt).unwrap()).unwrap();
+    let forged = desk.file("forged.json");
+    for (field, value, named) in [
+        ("/receipt/position", json!("3"), "position 3"),
+        ("/receipt/event/source", json!("//x"), "event.source says"),
+        ("/receipt/event/id", json!("x"), "event.id says"),
+        ("/receipt/event/position", json!("3"), "event.position says"),
+        ("/receipt/instanceId", json!("x"), "instanceId says"),
+        ("/receipt/treeSize", json!("1"), "treeSize says"),
+        ("/receipt/root", json!("AAAA"), "root says"),
+        ("/receipt/erasable", json!(false), "erasable says"),
+    ] {
+        let mut other = whole.clone();
+        let place = other.pointer_mut(field);
+        *place.unwrap_or_else(|| panic!("{field} is not in {whole}")) = value;
+        fs::write(&forged, other.to_string()).unwrap();
+        let verified = desk.plain(&["verify", &forged]).ends(12, "does not hold");
+        assert!(verified.out.contains(named), "{named}: {}", verified.out);
+    }
+    let mut other = whole;
+    other["receipt"]["treeSize"] = json!("999");
+    fs::write(&forged, other.to_string()).unwrap();
+    let claimed = desk.plain(&["verify", &forged]).well();
+    assert!(claimed.out.contains("are a claim"), "{}", claimed.out);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `verify`: bytes and proofs only, offline. A ledger's directory, an export, or a proven receipt, each against a
 //! checkpoint that somebody kept.
+mod claims;
+
 use std::{fs, io::Read as _, path::Path};
 
 use prost_types::Timestamp;
@@ -238,9 +240,20 @@ fn proven(path: &Path, kept: Option<&str>, key: Option<VerifierKey>) -> Result<F
         let (kept, newer) = (open_kept(note, Some(&key))?.0, &proven.checkpoint);
         needs_path(&kept, &checkpoint_of(newer)?, &proven)?;
     }
-    match receipt::verify(&parts.proven(&proven), &[key], consistency.as_ref()) {
+    let trusted = std::slice::from_ref(&key);
+    match receipt::verify(&parts.proven(&proven), trusted, consistency.as_ref()) {
         Ok(verified) => {
             let receipt = proven.receipt.clone().unwrap_or_default();
+            match claims::check(&proven, &verified, key.name()) {
+                Ok(event) => {
+                    findings.good.push(event.to_string());
+                    findings.json.extend(event.facts());
+                }
+                Err(differing) => findings.bad.extend(differing),
+            }
+            if let Some(claim) = claims::unproven(&receipt, &verified) {
+                findings.notes.push(claim);
+            }
             findings.fact("ledgerId", verified.checkpoint.origin.clone());
             findings.fact("position", receipt.position.to_string());
             findings.fact("treeSize", verified.checkpoint.size.to_string());
