@@ -372,7 +372,9 @@ fn an_export_makes_the_same_ledger_and_a_damaged_one_makes_none() {
     let mut other = whole.clone();
     other[whole.len() / 2] ^= 8;
     fs::write(&flipped, other).unwrap();
-    for damaged in [cut, flipped] {
+    let begun_wrong = desk.file("begun-wrong.wbx");
+    fs::write(&begun_wrong, [b"WaYBIlLX", &whole[8..]].concat()).unwrap();
+    for damaged in [cut, flipped, begun_wrong] {
         let verified = desk.plain(&["verify", &damaged]).ends(12, "does not hold");
         assert!(
             verified.out.contains("positions"),
@@ -460,6 +462,37 @@ fn forged_fields_are_named(desk: &Desk, receipt: &str) {
     fs::write(&forged, other.to_string()).unwrap();
     let claimed = desk.plain(&["verify", &forged]).well();
     assert!(claimed.out.contains("are a claim"), "{}", claimed.out);
+}
+
+#[test]
+fn what_is_neither_ledger_nor_export_nor_receipt_is_no_damage() {
+    let desk = Desk::imported();
+    let (checkpoint, script) = (desk.file("checkpoint.txt"), desk.file("deploy.sh"));
+    desk.waybill(&["log", "checkpoint", "-o", &checkpoint])
+        .well();
+    fs::write(&script, "#!/bin/sh\nexec make deploy\n").unwrap();
+    let emitted = desk.file("emitted.json");
+    let said = desk.waybill(&["emit", "deploy", "shop", "--env", "prod", "--json"]);
+    fs::write(&emitted, said.well().out).unwrap();
+    let (empty, bare) = (desk.file("empty.json"), desk.repository());
+    fs::write(&empty, "{}").unwrap();
+    for named in [
+        &checkpoint,
+        &script,
+        "/dev/null",
+        &emitted,
+        &empty,
+        path(&bare),
+    ] {
+        let none = "is no ledger directory, no export and no proven receipt";
+        let told = desk.plain(&["verify", named]).ends(2, none);
+        let hint = "waybill log receipt SOURCE ID -o FILE";
+        assert!(
+            told.err.contains(hint) && told.out.is_empty(),
+            "{}",
+            told.err
+        );
+    }
 }
 
 #[test]

@@ -43,12 +43,12 @@ impl fmt::Display for Named {
 /// Names the event, or every field of the receipt that says something else than what was shown.
 pub(super) fn check(
     proven: &ProvenReceipt,
+    receipt: &Receipt,
     shown: &Verified,
     key_name: &str,
 ) -> Result<Named, Vec<String>> {
     let event = parse(&proven.event_bytes)
         .map_err(|refusal| vec![format!("the event's bytes cannot be read: {refusal}")])?;
-    let receipt = proven.receipt.clone().unwrap_or_default();
     let claimed = receipt.event.clone().unwrap_or_default();
     let (position, salted) = (receipt.position, !receipt.salt.is_empty());
     let mut differing = Vec::new();
