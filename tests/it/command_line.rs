@@ -465,6 +465,17 @@ fn forged_fields_are_named(desk: &Desk, receipt: &str) {
 }
 
 #[test]
+fn an_event_without_a_name_or_without_an_end_is_refused_in_words() {
+    let desk = Desk::new();
+    let none = ["emit", "-d", "{}"];
+    desk.waybill(&none)
+        .ends(6, "error: the event: rejected: source is ``, required");
+    let broken = ["emit", "-d", "{"];
+    desk.waybill(&broken)
+        .ends(6, "error: rejected: the message cannot be read: EOF");
+}
+
+#[test]
 fn what_is_neither_ledger_nor_export_nor_receipt_is_no_damage() {
     let desk = Desk::imported();
     let (checkpoint, script) = (desk.file("checkpoint.txt"), desk.file("deploy.sh"));
