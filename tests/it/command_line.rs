@@ -457,6 +457,16 @@ fn forged_fields_are_named(desk: &Desk, receipt: &str) {
         let verified = desk.plain(&["verify", &forged]).ends(12, "does not hold");
         assert!(verified.out.contains(named), "{named}: {}", verified.out);
     }
+    let mut other = whole.clone();
+    other["verifierKey"] = json!("x");
+    fs::write(&forged, other.to_string()).unwrap();
+    let key = whole["verifierKey"].as_str().unwrap();
+    let verified = desk.plain(&["verify", &forged, "--key", key]).ends(12, "");
+    assert!(
+        verified.out.contains("verifierKey says"),
+        "{}",
+        verified.out
+    );
     let mut other = whole;
     other["receipt"]["treeSize"] = json!("999");
     fs::write(&forged, other.to_string()).unwrap();

@@ -13,7 +13,7 @@ use waybill_proto::pb::{ProvenReceipt, Receipt};
 use waybill_tlog::{
     checkpoint::{self, Checkpoint},
     note::VerifierKey,
-    receipt::{self, Kept, Proven},
+    receipt::{self, Kept, Proven, Verified},
 };
 
 use crate::{
@@ -268,43 +268,51 @@ fn proven(path: &Path, kept: Option<&str>, key: Option<VerifierKey>) -> Result<F
         trusted,
         consistency.as_ref(),
     ) {
-        Ok(verified) => {
-            match claims::check(&proven, receipt, &verified, key.name()) {
-                Ok(event) => {
-                    findings.good.push(event.to_string());
-                    findings.json.extend(event.facts());
-                }
-                Err(differing) => findings.bad.extend(differing),
-            }
-            if let Some(claim) = claims::unproven(receipt, &verified) {
-                findings.notes.push(claim);
-            }
-            findings.fact("ledgerId", verified.checkpoint.origin.clone());
-            findings.fact("position", receipt.position.to_string());
-            findings.fact("treeSize", verified.checkpoint.size.to_string());
-            findings.good.push(format!(
-                "position {} of ledger {} holds this event",
-                words::count(receipt.position),
-                clean(&verified.checkpoint.origin)
-            ));
-            findings.good.push(format!(
-                "recorded {}",
-                words::moment(receipt.record_time.as_ref())
-            ));
-            findings.good.push(format!(
-                "it is in the signed tree of {} positions",
-                words::count(verified.checkpoint.size)
-            ));
-            if let Some(kept) = verified.kept {
-                findings.good.push(format!(
-                    "that tree continues the kept one of {} positions",
-                    words::count(kept.size)
-                ));
-            }
-        }
+        Ok(verified) => holds(&mut findings, &proven, receipt, &verified, &key),
         Err(invalid) => findings.bad.push(chain(&invalid)),
     }
     Ok(findings)
+}
+
+/// The proof holds: what it shows, and whether the rest of the receipt says the same.
+fn holds(
+    findings: &mut Findings,
+    proven: &ProvenReceipt,
+    receipt: &Receipt,
+    verified: &Verified,
+    key: &VerifierKey,
+) {
+    match claims::check(proven, receipt, verified, key) {
+        Ok(event) => {
+            findings.good.push(event.to_string());
+            findings.json.extend(event.facts());
+        }
+        Err(differing) => findings.bad.extend(differing),
+    }
+    findings.notes.extend(claims::unproven(receipt, verified));
+    let Checkpoint { origin, size, .. } = &verified.checkpoint;
+    findings.fact("ledgerId", origin.clone());
+    findings.fact("position", receipt.position.to_string());
+    findings.fact("treeSize", size.to_string());
+    findings.good.push(format!(
+        "position {} of ledger {} holds this event",
+        words::count(receipt.position),
+        clean(origin)
+    ));
+    findings.good.push(format!(
+        "recorded {}",
+        words::moment(receipt.record_time.as_ref())
+    ));
+    findings.good.push(format!(
+        "it is in the signed tree of {} positions",
+        words::count(*size)
+    ));
+    if let Some(kept) = &verified.kept {
+        findings.good.push(format!(
+            "that tree continues the kept one of {} positions",
+            words::count(kept.size)
+        ));
+    }
 }
 
 /// A receipt can be held against a kept checkpoint only if it carries the way from there, or is of the very same size.

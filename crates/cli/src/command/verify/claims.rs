@@ -7,7 +7,7 @@ use waybill_proto::{
     parse::parse,
     pb::{ProvenReceipt, Receipt},
 };
-use waybill_tlog::{checkpoint::Checkpoint, receipt::Verified};
+use waybill_tlog::{checkpoint::Checkpoint, note::VerifierKey, receipt::Verified};
 
 use crate::{output::clean, words};
 
@@ -45,7 +45,7 @@ pub(super) fn check(
     proven: &ProvenReceipt,
     receipt: &Receipt,
     shown: &Verified,
-    key_name: &str,
+    key: &VerifierKey,
 ) -> Result<Named, Vec<String>> {
     let event = parse(&proven.event_bytes)
         .map_err(|refusal| vec![format!("the event's bytes cannot be read: {refusal}")])?;
@@ -55,19 +55,24 @@ pub(super) fn check(
     let mut compare = |field: &str, claimed: &str, found: &str| {
         if claimed != found {
             let (claimed, found) = (clean(claimed), clean(found));
-            differing.push(format!("receipt.{field} says `{claimed}`, it is `{found}`"));
+            differing.push(format!("{field} says `{claimed}`, it is `{found}`"));
         }
     };
-    compare("event.source", &claimed.source, &event.identity.source);
-    compare("event.id", &claimed.id, &event.identity.id);
+    compare(
+        "receipt.event.source",
+        &claimed.source,
+        &event.identity.source,
+    );
+    compare("receipt.event.id", &claimed.id, &event.identity.id);
     let positions = (claimed.position.to_string(), position.to_string());
-    compare("event.position", &positions.0, &positions.1);
+    compare("receipt.event.position", &positions.0, &positions.1);
     let erasable = (receipt.erasable.to_string(), salted.to_string());
-    compare("erasable", &erasable.0, &erasable.1);
-    compare("instanceId", &receipt.instance_id, key_name);
+    compare("receipt.erasable", &erasable.0, &erasable.1);
+    compare("receipt.instanceId", &receipt.instance_id, key.name());
+    compare("verifierKey", &proven.verifier_key, &key.to_vkey());
     if let Some(signed) = of_size(shown, receipt.tree_size) {
         let roots = (hex::encode(&receipt.root), hex::encode(signed.root));
-        compare("root", &roots.0, &roots.1);
+        compare("receipt.root", &roots.0, &roots.1);
     }
     if receipt.tree_size < position {
         differing.push(format!(
