@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use waybill_tests::process::{self, Home};
 
@@ -381,7 +381,9 @@ fn an_export_makes_the_same_ledger_and_a_damaged_one_makes_none() {
     let mut other = whole.clone();
     other[whole.len() / 2] ^= 8;
     fs::write(&flipped, other).unwrap();
-    for damaged in [cut, flipped] {
+    let begun_wrong = desk.file("begun-wrong.wbx");
+    fs::write(&begun_wrong, [b"WaYBIlLX", &whole[8..]].concat()).unwrap();
+    for damaged in [cut, flipped, begun_wrong] {
         let verified = desk.plain(&["verify", &damaged]).ends(12, "does not hold");
         assert!(
             verified.out.contains("positions"),
@@ -437,11 +439,90 @@ fn a_proven_receipt_holds_against_a_checkpoint_that_was_kept_before_or_with_it()
         .well();
     desk.plain(&["verify", &receipt, "--checkpoint", &before])
         .well();
-    let forged = fs::read_to_string(&receipt)
-        .unwrap()
-        .replace("\"position\": \"2\"", "\"position\": \"3\"");
-    fs::write(&receipt, forged).unwrap();
-    desk.plain(&["verify", &receipt]).ends(12, "");
+    let told = desk.plain(&["verify", &receipt]).well();
+    assert!(told.out.contains(source.as_str().unwrap()), "{}", told.out);
+    assert!(told.out.contains(id.as_str().unwrap()), "{}", told.out);
+    forged_fields_are_named(&desk, &receipt);
+}
+
+/// Every word that a reader of the receipt may rely on, whether or not the leaf covers it.
+fn forged_fields_are_named(desk: &Desk, receipt: &str) {
+    let whole: Value = serde_json::from_str(&fs::read_to_string(receipt).unwrap()).unwrap();
+    let forged = desk.file("forged.json");
+    for (field, value, named) in [
+        ("/receipt/position", json!("3"), "position 3"),
+        ("/receipt/event/source", json!("//x"), "event.source says"),
+        ("/receipt/event/id", json!("x"), "event.id says"),
+        ("/receipt/event/position", json!("3"), "event.position says"),
+        ("/receipt/instanceId", json!("x"), "instanceId says"),
+        ("/receipt/treeSize", json!("1"), "treeSize says"),
+        ("/receipt/root", json!("AAAA"), "root says"),
+        ("/receipt/erasable", json!(false), "erasable says"),
+    ] {
+        let mut other = whole.clone();
+        let place = other.pointer_mut(field);
+        *place.unwrap_or_else(|| panic!("{field} is not in {whole}")) = value;
+        fs::write(&forged, other.to_string()).unwrap();
+        let verified = desk.plain(&["verify", &forged]).ends(12, "does not hold");
+        assert!(verified.out.contains(named), "{named}: {}", verified.out);
+    }
+    let mut other = whole.clone();
+    other["verifierKey"] = json!("x");
+    fs::write(&forged, other.to_string()).unwrap();
+    let key = whole["verifierKey"].as_str().unwrap();
+    let verified = desk.plain(&["verify", &forged, "--key", key]).ends(12, "");
+    assert!(
+        verified.out.contains("verifierKey says"),
+        "{}",
+        verified.out
+    );
+    let mut other = whole;
+    other["receipt"]["treeSize"] = json!("999");
+    fs::write(&forged, other.to_string()).unwrap();
+    let claimed = desk.plain(&["verify", &forged]).well();
+    assert!(claimed.out.contains("are a claim"), "{}", claimed.out);
+}
+
+#[test]
+fn an_event_without_a_name_or_without_an_end_is_refused_in_words() {
+    let desk = Desk::new();
+    let none = ["emit", "-d", "{}"];
+    desk.waybill(&none)
+        .ends(6, "error: the event: rejected: source is ``, required");
+    let broken = ["emit", "-d", "{"];
+    desk.waybill(&broken)
+        .ends(6, "error: rejected: the message cannot be read: EOF");
+}
+
+#[test]
+fn what_is_neither_ledger_nor_export_nor_receipt_is_no_damage() {
+    let desk = Desk::imported();
+    let (checkpoint, script) = (desk.file("checkpoint.txt"), desk.file("deploy.sh"));
+    desk.waybill(&["log", "checkpoint", "-o", &checkpoint])
+        .well();
+    fs::write(&script, "#!/bin/sh\nexec make deploy\n").unwrap();
+    let emitted = desk.file("emitted.json");
+    let said = desk.waybill(&["emit", "deploy", "shop", "--env", "prod", "--json"]);
+    fs::write(&emitted, said.well().out).unwrap();
+    let (empty, bare) = (desk.file("empty.json"), desk.repository());
+    fs::write(&empty, "{}").unwrap();
+    for named in [
+        &checkpoint,
+        &script,
+        "/dev/null",
+        &emitted,
+        &empty,
+        path(&bare),
+    ] {
+        let none = "is no ledger directory, no export and no proven receipt";
+        let told = desk.plain(&["verify", named]).ends(2, none);
+        let hint = "waybill log receipt SOURCE ID -o FILE";
+        assert!(
+            told.err.contains(hint) && told.out.is_empty(),
+            "{}",
+            told.err
+        );
+    }
 }
 
 #[test]

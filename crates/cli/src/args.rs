@@ -381,7 +381,7 @@ pub(crate) struct VerifyArgs {
     /// A checkpoint that you kept: is what it covers still there, unchanged?
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// The instance's public key, as `waybill status` shows it: is the checkpoint signed with it?
+    /// The instance's public key, as `waybill status --all` and `waybill log checkpoint` show it: is the checkpoint signed with it?
     #[arg(long, value_name = "VKEY")]
     pub(crate) key: Option<String>,
 }

@@ -45,11 +45,10 @@ impl Code {
 
 /// A refusal: the caller must mend the request before sending it again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is `{value}`, {rule}")]
 pub struct Refusal {
     /// Which kind of rule broke.
     pub code: Code,
-    /// Path of the field, as `deployment.finished.deployment.revisions[0].revision`.
+    /// Path of the field, as `deployment.finished.deployment.revisions[0].revision`; empty where it is about the whole.
     pub field: String,
     /// The value, shortened to [`SHOWN_CHARS_MAX`] characters, control characters escaped.
     pub value: String,
@@ -95,6 +94,22 @@ impl Refusal {
     }
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field, value, rule, ..
+        } = self;
+        match (field.as_str(), value.as_str()) {
+            ("", "") if self.code == Code::Undecodable => {
+                write!(f, "the message cannot be read: {rule}")
+            }
+            ("", "") => f.write_str(rule),
+            ("", value) => write!(f, "`{value}`: {rule}"),
+            (field, value) => write!(f, "{field} is `{value}`, {rule}"),
+        }
+    }
+}
+
 /// Shortens `text` for showing and escapes what could change how a terminal or a log reads it.
 #[must_use]
 pub fn shown(text: &str) -> String {
@@ -118,4 +133,23 @@ pub fn shown(text: &str) -> String {
 pub fn is_unsafe_in_text(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_no_field_is_told_without_one() {
+        let told = |code, field: &str, value: &str| {
+            Refusal::new(code, field, value, "the rule").to_string()
+        };
+        assert_eq!(told(Code::Missing, "id", ""), "id is ``, the rule");
+        assert_eq!(told(Code::Malformed, "", "x"), "`x`: the rule");
+        assert_eq!(told(Code::Missing, "", ""), "the rule");
+        assert_eq!(
+            told(Code::Undecodable, "", ""),
+            "the message cannot be read: the rule"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! Checking a ledger's bytes without running it: every frame, every leaf, the whole tree (LEDGER P2).
 use std::{fs::File, io::BufReader, path::Path};
 
+pub use waybill_store::export::begins as begins_export;
 use waybill_store::{
     Damage, Fault, Hash,
     journal::{self, Frame},
@@ -25,6 +26,14 @@ pub struct Report {
     pub damages: Vec<Damage>,
     /// For every size that was asked: the root there, where the tree reaches it.
     pub roots: Vec<(u64, Option<Hash>)>,
+}
+
+/// Whether a directory is a ledger's, whatever state its journal is in.
+///
+/// # Errors
+/// As the system says, where it cannot tell.
+pub fn is_ledger(dir: &Path) -> std::io::Result<bool> {
+    place::journal_dir(dir).try_exists()
 }
 
 /// Checks the journal in a data directory. Needs neither the lock nor the keys, and changes nothing.

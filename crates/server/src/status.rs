@@ -236,15 +236,17 @@ fn refused_as(code: Code, refusal: &Refusal) -> Status {
     } else {
         format!("; {}", refusal.hint)
     };
+    let description = if refusal.field.is_empty() {
+        refusal.to_string()
+    } else {
+        format!("is `{}`, {}", refusal.value, refusal.rule)
+    };
     Failure::new(code, refusal.code.as_str(), format!("{refusal}{hint}"))
         .with("field", &refusal.field)
         .with("value", &refusal.value)
         .with("rule", &refusal.rule)
         .with("hint", &refusal.hint)
-        .field(
-            &refusal.field,
-            &format!("is `{}`, {}", refusal.value, refusal.rule),
-        )
+        .field(&refusal.field, &description)
         .status()
 }
 

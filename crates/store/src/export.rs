@@ -14,6 +14,7 @@ use std::{io::Write, path::Path};
 
 use sha2::{Digest, Sha256};
 
+pub use format::begins;
 pub use reader::read;
 pub use restore::{Restored, restore};
 

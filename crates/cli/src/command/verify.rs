@@ -1,5 +1,7 @@
 //! `verify`: bytes and proofs only, offline. A ledger's directory, an export, or a proven receipt, each against a
 //! checkpoint that somebody kept.
+mod claims;
+
 use std::{fs, io::Read as _, path::Path};
 
 use prost_types::Timestamp;
@@ -7,11 +9,11 @@ use waybill_ledger::{
     Hash,
     verify::{self, Report},
 };
-use waybill_proto::pb::ProvenReceipt;
+use waybill_proto::pb::{ProvenReceipt, Receipt};
 use waybill_tlog::{
     checkpoint::{self, Checkpoint},
     note::VerifierKey,
-    receipt::{self, Kept, Proven},
+    receipt::{self, Kept, Proven, Verified},
 };
 
 use crate::{
@@ -59,10 +61,17 @@ enum What {
     Receipt,
 }
 
-/// A receipt is JSON; anything else in a file is an export or nothing.
+/// A receipt is JSON, and an export begins like one even if it is damaged; anything else has nothing to verify.
 fn what(path: &Path) -> Result<What, Failure> {
     if path.is_dir() {
-        return Ok(What::Directory);
+        let is_ledger = verify::is_ledger(path).map_err(|error| {
+            Failure::usage(format!("{} cannot be read: {error}", path.display()))
+        })?;
+        return if is_ledger {
+            Ok(What::Directory)
+        } else {
+            Err(nothing(path, "it has no folder `journal`"))
+        };
     }
     let mut start = [0; 64];
     let mut file = fs::File::open(path).map_err(|error| {
@@ -76,15 +85,28 @@ fn what(path: &Path) -> Result<What, Failure> {
             format!("{} cannot be opened: {error}", path.display()),
         )
     })?;
-    let length = file.read(&mut start)?;
+    let length = file
+        .read(&mut start)
+        .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display())))?;
     let first = start[..length]
         .iter()
         .find(|byte| !byte.is_ascii_whitespace());
-    Ok(if first == Some(&b'{') {
-        What::Receipt
+    if first == Some(&b'{') {
+        Ok(What::Receipt)
+    } else if verify::begins_export(&start[..length]) {
+        Ok(What::Export)
     } else {
-        What::Export
-    })
+        Err(nothing(path, "it begins like none of them"))
+    }
+}
+
+/// What was named holds nothing that could be sound or damaged.
+fn nothing(path: &Path, why: impl std::fmt::Display) -> Failure {
+    let path = path.display();
+    Failure::usage(format!(
+        "{path} is no ledger directory, no export and no proven receipt: {why}"
+    ))
+    .with_hint("a proven receipt, unlike the receipt that `emit` prints, comes from `waybill log receipt SOURCE ID -o FILE`")
 }
 
 /// What a check found, line by line.
@@ -216,7 +238,9 @@ fn against(findings: &mut Findings, report: &Report, checkpoint: &Checkpoint, si
 fn proven(path: &Path, kept: Option<&str>, key: Option<VerifierKey>) -> Result<Findings, Failure> {
     let text = read_text(path)?;
     let proven: ProvenReceipt = json::message("ProvenReceipt", text.as_bytes())
-        .map_err(|failure| failure.while_(path.display()))?;
+        .map_err(|failure| nothing(path, failure))?;
+    let receipt = proven.receipt.as_ref();
+    let receipt = receipt.ok_or_else(|| nothing(path, "it has no field `receipt`"))?;
     let mut findings = Findings::default();
     let key = match key {
         Some(key) => key,
@@ -228,8 +252,8 @@ fn proven(path: &Path, kept: Option<&str>, key: Option<VerifierKey>) -> Result<F
             self::key(&proven.verifier_key)?
         }
     };
-    let parts =
-        Parts::of(&proven).map_err(|what| Failure::usage(format!("{}: {what}", path.display())))?;
+    let parts = Parts::of(&proven, receipt)
+        .map_err(|what| Failure::usage(format!("{}: {what}", path.display())))?;
     let consistency = kept.map(|note| Kept {
         checkpoint: note,
         consistency_path: &parts.consistency,
@@ -238,35 +262,57 @@ fn proven(path: &Path, kept: Option<&str>, key: Option<VerifierKey>) -> Result<F
         let (kept, newer) = (open_kept(note, Some(&key))?.0, &proven.checkpoint);
         needs_path(&kept, &checkpoint_of(newer)?, &proven)?;
     }
-    match receipt::verify(&parts.proven(&proven), &[key], consistency.as_ref()) {
-        Ok(verified) => {
-            let receipt = proven.receipt.clone().unwrap_or_default();
-            findings.fact("ledgerId", verified.checkpoint.origin.clone());
-            findings.fact("position", receipt.position.to_string());
-            findings.fact("treeSize", verified.checkpoint.size.to_string());
-            findings.good.push(format!(
-                "position {} of ledger {} holds this event",
-                words::count(receipt.position),
-                clean(&verified.checkpoint.origin)
-            ));
-            findings.good.push(format!(
-                "recorded {}",
-                words::moment(receipt.record_time.as_ref())
-            ));
-            findings.good.push(format!(
-                "it is in the signed tree of {} positions",
-                words::count(verified.checkpoint.size)
-            ));
-            if let Some(kept) = verified.kept {
-                findings.good.push(format!(
-                    "that tree continues the kept one of {} positions",
-                    words::count(kept.size)
-                ));
-            }
-        }
+    let trusted = std::slice::from_ref(&key);
+    match receipt::verify(
+        &parts.proven(&proven, receipt),
+        trusted,
+        consistency.as_ref(),
+    ) {
+        Ok(verified) => holds(&mut findings, &proven, receipt, &verified, &key),
         Err(invalid) => findings.bad.push(chain(&invalid)),
     }
     Ok(findings)
+}
+
+/// The proof holds: what it shows, and whether the rest of the receipt says the same.
+fn holds(
+    findings: &mut Findings,
+    proven: &ProvenReceipt,
+    receipt: &Receipt,
+    verified: &Verified,
+    key: &VerifierKey,
+) {
+    match claims::check(proven, receipt, verified, key) {
+        Ok(event) => {
+            findings.good.push(event.to_string());
+            findings.json.extend(event.facts());
+        }
+        Err(differing) => findings.bad.extend(differing),
+    }
+    findings.notes.extend(claims::unproven(receipt, verified));
+    let Checkpoint { origin, size, .. } = &verified.checkpoint;
+    findings.fact("ledgerId", origin.clone());
+    findings.fact("position", receipt.position.to_string());
+    findings.fact("treeSize", size.to_string());
+    findings.good.push(format!(
+        "position {} of ledger {} holds this event",
+        words::count(receipt.position),
+        clean(origin)
+    ));
+    findings.good.push(format!(
+        "recorded {}",
+        words::moment(receipt.record_time.as_ref())
+    ));
+    findings.good.push(format!(
+        "it is in the signed tree of {} positions",
+        words::count(*size)
+    ));
+    if let Some(kept) = &verified.kept {
+        findings.good.push(format!(
+            "that tree continues the kept one of {} positions",
+            words::count(kept.size)
+        ));
+    }
 }
 
 /// A receipt can be held against a kept checkpoint only if it carries the way from there, or is of the very same size.
@@ -302,8 +348,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(proven: &ProvenReceipt) -> Result<Self, String> {
-        let receipt = proven.receipt.as_ref().ok_or("receipt is missing")?;
+    fn of(proven: &ProvenReceipt, receipt: &Receipt) -> Result<Self, String> {
         let hash = |bytes: &bytes::Bytes, what: &str| {
             Hash::try_from(bytes.as_ref()).map_err(|_| format!("{what} is not 32 bytes"))
         };
@@ -321,16 +366,15 @@ impl Parts {
         })
     }
 
-    fn proven<'a>(&'a self, proven: &'a ProvenReceipt) -> Proven<'a> {
-        let receipt = proven.receipt.as_ref();
+    fn proven<'a>(&'a self, proven: &'a ProvenReceipt, receipt: &'a Receipt) -> Proven<'a> {
         Proven {
-            ledger_id: receipt.map_or("", |receipt| &receipt.ledger_id),
-            position: receipt.map_or(0, |receipt| receipt.position),
+            ledger_id: &receipt.ledger_id,
+            position: receipt.position,
             record_time_nanos: self.record_time_nanos,
             leaf_hash: self.leaf_hash,
             leaf: &proven.leaf,
             event: &proven.event_bytes,
-            salt: receipt.map_or(&[], |receipt| receipt.salt.as_ref()),
+            salt: &receipt.salt,
             inclusion_path: &self.inclusion,
             checkpoint: &proven.checkpoint,
         }
@@ -500,7 +544,9 @@ mod tests {
             what(&path).unwrap()
         };
         assert_eq!(file(" {\"receipt\":{}}"), What::Receipt);
-        assert_eq!(file("WAYBILL"), What::Export);
+        assert_eq!(file("WAYBILLX"), What::Export);
+        assert_eq!(file("WAxBILLX"), What::Export);
+        fs::create_dir(directory.path().join("journal")).unwrap();
         assert_eq!(what(directory.path()).unwrap(), What::Directory);
         assert_eq!(
             what(&directory.path().join("none")).unwrap_err().exit(),

@@ -206,6 +206,17 @@ async fn other_forms_and_verbs_are_turned_away() {
     assert_eq!(served.json("EmitService/EmitStream", "{}").await.code, 501);
     let answer = served.json("EmitService/Nothing", "{}").await;
     assert_eq!(answer.code, 404, "{answer:?}");
+    let answer = served.json("LedgerService/GetEvent", "{").await;
+    assert_eq!(answer.code, 400, "{answer:?}");
+    let told = answer.value();
+    let (message, violation) = (
+        &told["message"],
+        &told["details"][1]["fieldViolations"][0]["description"],
+    );
+    for text in [message, violation] {
+        let text = text.as_str().unwrap();
+        assert!(text.starts_with("the message cannot be read: "), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,13 @@ const LEDGER_ID_AT: usize = 96;
 const HEADER_CRC_AT: usize = HEADER_BYTES - 4;
 const FOOTER_CRC_AT: usize = FOOTER_BYTES - 4;
 
+/// Whether a file that begins so is an export, or was one: up to two of its first eight bytes may have been damaged.
+#[must_use]
+pub fn begins(start: &[u8]) -> bool {
+    let whole = MAGIC.iter().zip(start).filter(|(a, b)| a == b).count();
+    whole + 2 >= MAGIC.len()
+}
+
 /// What an export says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
@@ -80,11 +87,6 @@ impl Header {
             chain: array(bytes, 64),
             ledger_id: std::str::from_utf8(id).map_err(|_| None)?.to_owned(),
         })
-    }
-
-    /// Whether bytes that are no header once were one.
-    pub(super) fn began(bytes: &[u8; HEADER_BYTES]) -> bool {
-        bytes[..8] == MAGIC
     }
 
     pub(super) fn contents(&self, footer: &Footer) -> Contents {

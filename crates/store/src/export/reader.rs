@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Contents,
-    format::{FOOTER_BYTES, FOOTER_MAGIC, Footer, HEADER_BYTES, Header},
+    format::{FOOTER_BYTES, FOOTER_MAGIC, Footer, HEADER_BYTES, Header, begins},
 };
 use crate::{
     fault::{Damage, Fault},
@@ -58,7 +58,7 @@ pub(super) fn open<'a>(input: &'a mut dyn Read, name: &'a Path) -> Result<Reader
                 name.display()
             ),
         },
-        None if Header::began(&bytes) => Fault::Damage(Damage {
+        None if begins(&bytes) => Fault::Damage(Damage {
             file: name.to_owned(),
             offset: 0,
             first_position: 1,

@@ -118,11 +118,13 @@ impl<'a> Emitter<'a> {
                         },
                     )?;
                 }
-                return Err(identity::rejection(&refusal).while_(format!(
-                    "{} {}",
-                    clean(&event.source),
-                    clean(&event.id)
-                )));
+                let name = format!("{} {}", clean(&event.source), clean(&event.id));
+                // It may be refused because it has neither.
+                let name = match name.trim() {
+                    "" => "the event",
+                    name => name,
+                };
+                return Err(identity::rejection(&refusal).while_(name));
             }
             Delivered::Spooled(why) => warn_spooled(&why),
             Delivered::Lost(why) => warn_lost(&why),
