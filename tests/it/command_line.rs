@@ -417,6 +417,38 @@ fn the_newest_correction_wins_whichever_event_of_its_chain_it_names() {
 }
 
 #[test]
+fn what_is_taken_out_names_the_corrections_that_still_stand() {
+    const MARK: &str = "note: a correction of it still stands: ";
+    let desk = Desk::imported();
+    let noted = |said: &Said| said.err.matches(MARK).count();
+    let first = desk.deployed();
+    assert_eq!(noted(&desk.retract(&desk.deployed())), 0);
+    let second = desk.correct(&first, &[&format!("{VERSION}=v2")]);
+    desk.correct(&second, &[&format!("{VERSION}=v3")]);
+    let lone = desk.correct(&first, &[&format!("{VERSION}=v4")]);
+    assert_eq!(noted(&desk.retract(&lone)), 0, "nothing corrects it");
+    let back = desk.retract(&second);
+    assert_eq!(noted(&back), 1, "its own and no other's: {}", back.err);
+    let undo = back.proposed("undo: ");
+    desk.plain(&strings(&undo)).well();
+
+    let said = desk.retract(&first);
+    assert_eq!(noted(&said), 2, "the lone one is out: {}", said.err);
+    assert_eq!(desk.version(), "v3");
+    let mut noted = said.err.lines().filter(|line| line.starts_with(MARK));
+    let proposed = Said {
+        err: noted.next_back().unwrap().to_owned(),
+        ..said
+    };
+    desk.plain(&strings(&proposed.proposed(MARK))).well();
+    assert_eq!(desk.version(), "v2");
+}
+
+fn strings(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+#[test]
 fn an_export_makes_the_same_ledger_and_a_damaged_one_makes_none() {
     let desk = Desk::imported();
     let (export, kept, copy) = (

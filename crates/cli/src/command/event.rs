@@ -46,6 +46,7 @@ pub(crate) async fn run(context: &Context, command: EventCommand) -> Result<(), 
             let recorded = get(&source, key(&event.event)?).await?;
             let retracted = retract(context, &recorded, because)?;
             record(context, &source, retracted, "retracted").await?;
+            say_what_stands(context, &source, &recorded).await;
         }
         EventCommand::Link {
             incident,
@@ -366,12 +367,7 @@ async fn record(
                     clean(&event.id)
                 ))?;
             }
-            output::say(format!(
-                "undo: waybill event retract {} {}{} --because TEXT",
-                words::quoted(&event.source),
-                words::quoted(&event.id),
-                place(context)
-            ));
+            output::say(format!("undo: {}", retracting(context, &event)));
             Ok(())
         }
         Some(Emitted::Refusal(refusal)) => Err(identity::rejection(&refusal)),
@@ -379,6 +375,34 @@ async fn record(
             "the server did not say what became of the event",
         )),
     }
+}
+
+/// A retraction takes out one event only (LEDGER E6): says which corrections of it stand, and how to take them out too.
+async fn say_what_stands(context: &Context, source: &Source, retracted: &RecordedEvent) {
+    let group = match Group::of(source, retracted).await {
+        Ok(group) => group,
+        Err(failure) => {
+            return output::say(format!(
+                "note: whether a correction of it still stands is not known: {failure}"
+            ));
+        }
+    };
+    for correction in group.standing_corrections() {
+        output::say(format!(
+            "note: a correction of it still stands: {}",
+            retracting(context, correction)
+        ));
+    }
+}
+
+/// The line that takes an event out.
+fn retracting(context: &Context, event: &Event) -> String {
+    format!(
+        "waybill event retract {} {}{} --because TEXT",
+        words::quoted(&event.source),
+        words::quoted(&event.id),
+        place(context)
+    )
 }
 
 /// The flags that name the same ledger again; settings name it by themselves.

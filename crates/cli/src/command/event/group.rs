@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use waybill_proto::pb::{
-    AtLeast, Event, EventFilter, EventRef, ListEventsRequest, RecordedEvent, get_event_request::Key,
+    AtLeast, Event, EventFilter, EventRef, ListEventsRequest, RecordKind, RecordedEvent,
+    get_event_request::Key,
 };
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 
 const PAGE: i32 = 1_000;
 
-/// An event and all that it is tied to by amendments.
+/// An event, which comes first, and all that it is tied to by amendments.
 #[derive(Debug)]
 pub(super) struct Group(Vec<Event>);
 
@@ -51,6 +52,39 @@ impl Group {
             )
             .with_hint("retract it, and emit another")
         })
+    }
+
+    /// The corrections of the event itself, and of these, that no retraction took out.
+    pub(super) fn standing_corrections(&self) -> Vec<&Event> {
+        let mut below: Vec<&Event> = self.0.iter().take(1).collect();
+        let mut seen = 0;
+        while let Some(upper) = below.get(seen).copied() {
+            seen += 1;
+            let is_correction = |event: &&Event| {
+                event.record_kind() == RecordKind::Correction
+                    && amended(event) == Some(name(upper))
+                    && !below.iter().any(|known| name(known) == name(event))
+            };
+            let corrections: Vec<&Event> = self.0.iter().filter(is_correction).collect();
+            below.extend(corrections);
+        }
+        let corrections = below.into_iter().skip(1);
+        corrections
+            .filter(|event| self.stands(event, &mut Vec::new()))
+            .collect()
+    }
+
+    /// Whether no working retraction names an event; one that comes back to itself does not work.
+    fn stands<'e>(&'e self, event: &'e Event, path: &mut Vec<Name<'e>>) -> bool {
+        path.push(name(event));
+        let stands = !self.0.iter().any(|other| {
+            other.record_kind() == RecordKind::Retraction
+                && amended(other) == Some(name(event))
+                && !path.contains(&name(other))
+                && self.stands(other, path)
+        });
+        path.pop();
+        stands
     }
 }
 
