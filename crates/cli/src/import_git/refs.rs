@@ -20,6 +20,8 @@ pub(super) struct Refs {
     pub(super) head: Option<ObjectId>,
     /// The tip of the default branch: what the remote says it is, else what is checked out.
     pub(super) mainline: Option<ObjectId>,
+    /// The default branch's name; empty where no branch is checked out and no remote says it.
+    pub(super) trunk: String,
     /// By name.
     pub(super) tags: Vec<Tag>,
     /// Everything whose history is read.
@@ -51,6 +53,10 @@ impl Refs {
         };
         let head = commit("HEAD")?;
         let mainline = commit("refs/remotes/origin/HEAD")?.or(head);
+        let trunk = match branch(git, "refs/remotes/origin/HEAD", "refs/remotes/origin/")? {
+            None => branch(git, "HEAD", "refs/heads/")?,
+            named => named,
+        };
         let mut tags = Vec::new();
         for line in lines(&git.output(&["for-each-ref", FIELDS, "refs/tags"])?) {
             tags.extend(
@@ -80,10 +86,17 @@ impl Refs {
         Ok(Self {
             head,
             mainline,
+            trunk: trunk.unwrap_or_default(),
             tags,
             tips,
         })
     }
+}
+
+/// The branch that a symbolic reference names; none where it names a commit, or is not there.
+fn branch(git: &Git, reference: &str, prefix: &str) -> Result<Option<String>, Error> {
+    let named = git.line_if_any(&["symbolic-ref", "-q", reference])?;
+    Ok(named.and_then(|name| Some(name.strip_prefix(prefix)?.to_owned())))
 }
 
 /// The commits whose parents a shallow repository has not; empty for any other.
