@@ -202,7 +202,7 @@ fn unnumbered(subject: &str, parents: usize, trunk: &str) -> Option<Mention> {
 }
 
 /// What a subject says is merged: `Merge branch 'x' of y`, `Merge remote-tracking branch 'origin/x'`, `Merge x: why`.
-fn merged_branch(subject: &str) -> Option<&str> {
+pub(super) fn merged_branch(subject: &str) -> Option<&str> {
     let rest = subject.strip_prefix("Merge ")?;
     let kind = ["remote-tracking branch ", "branch "];
     let rest = kind

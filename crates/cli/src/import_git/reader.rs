@@ -102,7 +102,7 @@ impl<'r, E> Reader<'r, E> {
             summary: Summary::default(),
             mainline: tip
                 .into_iter()
-                .flat_map(|tip| repository.graph.first_parents(tip))
+                .flat_map(|tip| repository.graph.trunk(tip, &repository.refs.updates))
                 .collect(),
             tagged: repository
                 .refs

@@ -208,7 +208,10 @@ fn merges_into_the_default_branch_are_changes_in_whatever_words() {
          9 next 8 | ahead | c=1
          10 main 8 | third | a=3
          11 next 9 10 | Merge branch 'main' into next | a=3
-         12 main 11 | fourth | a=4",
+         12 main 11 | fourth | a=4
+         13 late 1 | late | d=1
+         14 late 13 12 | Merge main: it went on | a=4
+         15 main 14 | fifth | a=5",
     );
     let changes: Vec<String> = (repo.read().show(&repo).lines())
         .filter(|line| line.starts_with("change:"))
