@@ -356,6 +356,107 @@ fn a_correction_stands_in_the_events_place_and_the_first_stays_on_record() {
     .ends(6, "deployment.nothing");
 }
 
+impl Desk {
+    /// Deploys, and gives the position of the event.
+    fn deployed(&self) -> String {
+        let emitted = self
+            .waybill(&["emit", "deploy", "shop", "--env", "prod", "--json"])
+            .well()
+            .json();
+        position(&emitted)
+    }
+
+    /// Corrects a field of an event, and gives the position of the correction.
+    fn correct(&self, event: &str, sets: &[&str]) -> String {
+        let mut command = vec!["event", "correct", event, "--because", "a slip", "--json"];
+        command.extend(sets.iter().flat_map(|set| ["--set", set]));
+        position(&self.waybill(&command).well().json())
+    }
+
+    fn retract(&self, event: &str) -> Said {
+        self.waybill(&["event", "retract", event, "--because", "a slip"])
+            .well()
+    }
+
+    /// The version that shop has in production, as answers show it.
+    fn version(&self) -> String {
+        let trace = self
+            .waybill(&["trace", "d:shop@prod", "--json"])
+            .well()
+            .json();
+        let nodes = trace["nodes"].as_array().unwrap();
+        let deployment = nodes.iter().find(|node| node["kind"] == "deployment");
+        let version = &deployment.unwrap()["facts"]["version"];
+        version.as_str().unwrap_or_default().to_owned()
+    }
+
+    fn revision(&self, event: &str) -> Value {
+        let shown = self.waybill(&["event", "show", event, "--json"]).well();
+        shown.json()["event"]["revision"].clone()
+    }
+}
+
+/// Where the one event of an answer was recorded.
+fn position(answer: &Value) -> String {
+    let position = &answer["results"][0]["receipt"]["position"];
+    position.as_str().unwrap().to_owned()
+}
+
+const VERSION: &str = "deployment.finished.deployment.version";
+
+#[test]
+fn the_newest_correction_wins_whichever_event_of_its_chain_it_names() {
+    let desk = Desk::imported();
+    let first = desk.deployed();
+    let mut newest = first.clone();
+    // Ids are drawn by lot: were they to decide, seven corrections in a row would hardly win in their order.
+    for number in 1..=7 {
+        let named = if number % 3 == 0 { &newest } else { &first };
+        newest = desk.correct(named, &[&format!("{VERSION}=v{number}")]);
+        assert_eq!(desk.version(), format!("v{number}"));
+        assert_eq!(desk.revision(&newest), number);
+    }
+    desk.retract(&newest);
+    assert_eq!(desk.version(), "v6");
+    let eighth = desk.correct(&first, &[&format!("{VERSION}=v8")]);
+    assert_eq!(desk.revision(&eighth), 8, "the seventh may come back");
+    let low = desk.correct(&first, &[&format!("{VERSION}=v9"), "revision=2"]);
+    assert_eq!(desk.revision(&low), 2, "what was named stays");
+    assert_eq!(desk.version(), "v8");
+}
+
+#[test]
+fn what_is_taken_out_names_the_corrections_that_still_stand() {
+    const MARK: &str = "note: a correction of it still stands: ";
+    let desk = Desk::imported();
+    let noted = |said: &Said| said.err.matches(MARK).count();
+    let first = desk.deployed();
+    assert_eq!(noted(&desk.retract(&desk.deployed())), 0);
+    let second = desk.correct(&first, &[&format!("{VERSION}=v2")]);
+    desk.correct(&second, &[&format!("{VERSION}=v3")]);
+    let lone = desk.correct(&first, &[&format!("{VERSION}=v4")]);
+    assert_eq!(noted(&desk.retract(&lone)), 0, "nothing corrects it");
+    let back = desk.retract(&second);
+    assert_eq!(noted(&back), 1, "its own and no other's: {}", back.err);
+    let undo = back.proposed("undo: ");
+    desk.plain(&strings(&undo)).well();
+
+    let said = desk.retract(&first);
+    assert_eq!(noted(&said), 2, "the lone one is out: {}", said.err);
+    assert_eq!(desk.version(), "v3");
+    let mut noted = said.err.lines().filter(|line| line.starts_with(MARK));
+    let proposed = Said {
+        err: noted.next_back().unwrap().to_owned(),
+        ..said
+    };
+    desk.plain(&strings(&proposed.proposed(MARK))).well();
+    assert_eq!(desk.version(), "v2");
+}
+
+fn strings(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
 #[test]
 fn an_export_makes_the_same_ledger_and_a_damaged_one_makes_none() {
     let desk = Desk::imported();

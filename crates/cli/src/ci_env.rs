@@ -20,8 +20,8 @@ pub(crate) struct Ci {
     pub(crate) uri: String,
     /// A clone URL or a web address; may hold a user and a password.
     pub(crate) repository: Option<String>,
-    /// A commit id in lower case.
-    pub(crate) revision: Option<String>,
+    /// A commit id in lower case, or what is said in its place.
+    pub(crate) revision: Option<Result<String, String>>,
 }
 
 /// Systems in the order in which they are asked: those that also set another's variables come before it.
@@ -74,10 +74,15 @@ impl Variables<'_> {
     }
 
     /// A commit id; words such as `HEAD` and the numbers of other version controls are none.
-    fn revision(&self, names: &[&str]) -> Option<String> {
-        let id = self.first(names)?.to_ascii_lowercase();
-        let good = (7..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        good.then_some(id)
+    fn revision(&self, names: &[&str]) -> Option<Result<String, String>> {
+        let said = self.first(names)?;
+        let good =
+            (7..=64).contains(&said.len()) && said.bytes().all(|byte| byte.is_ascii_hexdigit());
+        Some(if good {
+            Ok(said.to_ascii_lowercase())
+        } else {
+            Err(said)
+        })
     }
 
     /// Those of several variables that are there, joined.
@@ -388,8 +393,8 @@ mod tests {
             return "nothing".to_owned();
         };
         assert_eq!(
-            ci.revision.as_deref(),
-            environment.contains("SHA").then_some(SHA),
+            ci.revision,
+            environment.contains("SHA").then(|| Ok(SHA.to_owned())),
             "{environment}"
         );
         let repository = ci.repository.unwrap_or_else(|| "?".to_owned());
@@ -535,15 +540,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_commit_id_is_left_out() {
+    fn what_is_no_commit_id_is_told_apart() {
         for word in ["HEAD", "r1234", "12", "1f2e3d4g", "x1f2e3d4"] {
             let ci = found(&format!(
                 "BUILDKITE=true BUILDKITE_BUILD_ID=b BUILDKITE_COMMIT={word}"
             ))
             .unwrap();
-            assert_eq!(ci.revision, None, "{word}");
+            assert_eq!(ci.revision, Some(Err(word.to_owned())));
         }
         let upper = found("BUILDKITE=true BUILDKITE_BUILD_ID=b BUILDKITE_COMMIT=ABCDEF12").unwrap();
-        assert_eq!(upper.revision.as_deref(), Some("abcdef12"));
+        assert_eq!(upper.revision, Some(Ok("abcdef12".to_owned())));
     }
 }

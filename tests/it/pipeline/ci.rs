@@ -192,6 +192,56 @@ fn a_rejected_event_exits_6_and_names_field_value_and_rule() {
 }
 
 #[test]
+fn a_revision_that_is_typed_is_not_dropped_for_want_of_its_repository() {
+    let pipeline = Pipeline::new();
+    let build = &["emit", "build"][..];
+    let release = &["emit", "release", "1.4.0", "--service", "checkout"][..];
+    let cases = [
+        (DEPLOY, "--revision", SHA),
+        (DEPLOY, "--revision", "xyz"),
+        (DEPLOY, "--previous", SHA),
+        (build, "--revision", SHA),
+        (release, "--revision", SHA),
+    ];
+    for (step, flag, value) in cases {
+        let said = pipeline.say(&[step, &[flag, value]].concat());
+        assert_eq!((said.code, &said.out[..]), (Some(2), ""), "{said:?}");
+        let sentence = format!("{flag} needs --repository");
+        assert!(said.err.contains(&sentence), "{said:?}");
+    }
+    assert!(pipeline.recorded().is_empty());
+
+    let both = ["--repository", "github.com/acme/shop", "--revision"];
+    let said = pipeline.say(&[DEPLOY, &both, &["xyz"]].concat());
+    assert_eq!(said.code, Some(6), "{said:?}");
+    pipeline.say(&[DEPLOY, &both, &[SHA]].concat()).well();
+    let deployed = pipeline.recorded();
+    assert_eq!(
+        each(&deployed, "event.deployment.finished.deployment.revisions"),
+        [&json!([{"repository": "github.com/acme/shop", "revision": SHA}])]
+    );
+}
+
+#[test]
+fn an_inferred_revision_that_cannot_be_recorded_is_told_and_breaks_nothing() {
+    let rule = "is `bad`, not a commit id (7 to 64 hex digits), so";
+    let nowhere = format!("no repository is known for revision `{SHA}`, so");
+    let cases = [
+        (("GITHUB_SHA", "bad"), rule),
+        (("GITHUB_REPOSITORY", ""), &nowhere),
+    ];
+    for (variable, sentence) in cases {
+        let pipeline = Pipeline::new().in_ci(GITHUB).in_ci(&[variable]);
+        let said = pipeline.say(DEPLOY);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.err.contains(sentence), "{said:?}");
+        let events = pipeline.recorded();
+        let revisions = each(&events, "event.deployment.finished.deployment.revisions");
+        assert_eq!(revisions, [&Value::Null]);
+    }
+}
+
+#[test]
 fn other_content_under_a_taken_id_is_rejected_and_the_first_stands() {
     let pipeline = Pipeline::new().in_ci(GITHUB);
     pipeline.say(DEPLOY).well();

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{GITHUB, Pipeline, at, each, fields};
+use super::{GITHUB, Pipeline, SHA, at, each, fields};
 use crate::machine::Said;
 
 const STARTED: &str = "event.deployment.started.deployment";
@@ -176,6 +176,20 @@ fn what_the_ledger_refuses_is_said_and_the_command_runs_all_the_same() {
     );
 }
 
+#[test]
+fn a_revision_without_a_repository_is_told_and_the_command_runs_all_the_same() {
+    let pipeline = Pipeline::new();
+    let deploy = ["run", "deploy", "checkout", "--env", "prod"];
+    let typed = ["--revision", SHA, "--previous", SHA, "--", "true"];
+    let said = pipeline.say(&[&deploy[..], &typed].concat());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for which in ["revision", "the revision before,"] {
+        let sentence = format!("no repository is known for {which} `{SHA}`");
+        assert!(said.err.contains(&sentence), "{said:?}");
+    }
+    assert_eq!(pipeline.recorded().len(), 2, "start and end");
+}
+
 /// Who is sent a signal.
 #[derive(Clone, Copy)]
 enum To {
@@ -217,7 +231,8 @@ fn interrupted(pipeline: &Pipeline, script: &str, signal: &str, to: To) -> Said 
 #[test]
 fn a_command_that_is_stopped_has_an_end_on_record() {
     let sleeps = "echo ready; exec sleep 600";
-    let answers = "trap 'kill $!; exit 3' INT TERM HUP; sleep 600 & echo ready; wait";
+    // Ready is who is to be killed: between fork and exec the shell's own traps would swallow the signal.
+    let answers = "trap 'kill $!; exit 3' INT TERM HUP; sh -c 'echo ready; exec sleep 600' & wait";
     let cases = [
         (sleeps, "INT", To::Everyone, 130, "OUTCOME_CANCELLED"),
         (answers, "INT", To::Everyone, 3, "OUTCOME_FAILURE"),

@@ -82,6 +82,9 @@ fn read(data: &str) -> Result<Event, Failure> {
 }
 
 fn happened(context: &Context, kind: &EmitKind, origin: &Origin) -> Result<Happened, Failure> {
+    if let EmitKind::Build(_) | EmitKind::Deploy(_) | EmitKind::Release(_) = kind {
+        origin.check("--revision", stamp(kind).revision.as_deref())?;
+    }
     match kind {
         EmitKind::Commit(args) => payload::commit(args, origin),
         EmitKind::Change(args) => payload::change(args, origin),
@@ -95,6 +98,7 @@ fn happened(context: &Context, kind: &EmitKind, origin: &Origin) -> Result<Happe
 }
 
 fn deploy(context: &Context, args: &DeployArgs, origin: &Origin) -> Result<Happened, Failure> {
+    origin.check("--previous", args.deployment.previous.as_deref())?;
     let info = deployment::info(&args.deployment, &args.stamp, origin, context)?;
     let span = payload::span(args.elapsed.as_deref())?;
     let ending = deployment::Ending {

@@ -23,6 +23,10 @@ use crate::{
 
 use super::{identity, trace};
 
+mod group;
+
+use group::Group;
+
 /// Does what was asked with one event.
 pub(crate) async fn run(context: &Context, command: EventCommand) -> Result<(), Failure> {
     let source = context.source(Missing::Refuse).await?;
@@ -33,19 +37,16 @@ pub(crate) async fn run(context: &Context, command: EventCommand) -> Result<(), 
             set,
             because,
         } => {
-            let recorded = get(&source, &event).await?;
-            let corrected = correct(context, &recorded, &set, because)?;
+            let recorded = get(&source, key(&event.event)?).await?;
+            let group = Group::of(&source, &recorded).await?;
+            let corrected = correct(context, &recorded, &set, because, &group)?;
             record(context, &source, corrected, "corrected").await?;
         }
         EventCommand::Retract { event, because } => {
-            let recorded = get(&source, &event).await?;
-            record(
-                context,
-                &source,
-                retract(context, &recorded, because)?,
-                "retracted",
-            )
-            .await?;
+            let recorded = get(&source, key(&event.event)?).await?;
+            let retracted = retract(context, &recorded, because)?;
+            record(context, &source, retracted, "retracted").await?;
+            say_what_stands(context, &source, &recorded).await;
         }
         EventCommand::Link {
             incident,
@@ -61,7 +62,7 @@ pub(crate) async fn run(context: &Context, command: EventCommand) -> Result<(), 
 }
 
 async fn show(context: &Context, source: &Source, event: &EventRefArgs) -> Result<(), Failure> {
-    let recorded = get(source, event).await?;
+    let recorded = get(source, key(&event.event)?).await?;
     if context.out.json {
         return context.out.message("RecordedEvent", &recorded);
     }
@@ -90,10 +91,9 @@ async fn show(context: &Context, source: &Source, event: &EventRefArgs) -> Resul
         .message("Event", &recorded.event.unwrap_or_default())
 }
 
-/// Finds an event by what was typed: a position, or source and id.
-async fn get(source: &Source, typed: &EventRefArgs) -> Result<RecordedEvent, Failure> {
+async fn get(source: &Source, key: Key) -> Result<RecordedEvent, Failure> {
     let request = GetEventRequest {
-        key: Some(key(&typed.event)?),
+        key: Some(key),
         at_least: None,
     };
     let answer = source
@@ -104,6 +104,7 @@ async fn get(source: &Source, typed: &EventRefArgs) -> Result<RecordedEvent, Fai
         .ok_or_else(|| Failure::new(Exit::NotFound, "the server answered without an event"))
 }
 
+/// What an event was called: a position, or source and id.
 fn key(typed: &[String]) -> Result<Key, Failure> {
     match typed {
         [source, id] => Ok(Key::Event(EventRef {
@@ -138,12 +139,14 @@ fn key(typed: &[String]) -> Result<Key, Failure> {
     }
 }
 
-/// The event as it should have been: the whole, with the named fields set.
+/// The event as it should have been: the whole, with the named fields set. It wins over all that the group says so
+/// far, unless a revision was named.
 fn correct(
     context: &Context,
     recorded: &RecordedEvent,
     set: &[String],
     because: String,
+    group: &Group,
 ) -> Result<Event, Failure> {
     let original = recorded.event.clone().unwrap_or_default();
     let mut value = json::value("Event", &original)?;
@@ -162,8 +165,16 @@ fn correct(
                 .with_hint("retract it, and emit another"),
         );
     }
+    let names_revision = set
+        .iter()
+        .any(|assignment| assignment.starts_with("revision="));
+    let revision = match names_revision {
+        true => changed.revision,
+        false => group.next_revision()?,
+    };
     let amended = amend(context, &original, RecordKind::Correction, because)?;
     Ok(Event {
+        revision,
         id: amended.id,
         record_kind: amended.record_kind,
         amends: amended.amends,
@@ -356,12 +367,7 @@ async fn record(
                     clean(&event.id)
                 ))?;
             }
-            output::say(format!(
-                "undo: waybill event retract {} {}{} --because TEXT",
-                words::quoted(&event.source),
-                words::quoted(&event.id),
-                place(context)
-            ));
+            output::say(format!("undo: {}", retracting(context, &event)));
             Ok(())
         }
         Some(Emitted::Refusal(refusal)) => Err(identity::rejection(&refusal)),
@@ -369,6 +375,34 @@ async fn record(
             "the server did not say what became of the event",
         )),
     }
+}
+
+/// A retraction takes out one event only (LEDGER E6): says which corrections of it stand, and how to take them out too.
+async fn say_what_stands(context: &Context, source: &Source, retracted: &RecordedEvent) {
+    let group = match Group::of(source, retracted).await {
+        Ok(group) => group,
+        Err(failure) => {
+            return output::say(format!(
+                "note: whether a correction of it still stands is not known: {failure}"
+            ));
+        }
+    };
+    for correction in group.standing_corrections() {
+        output::say(format!(
+            "note: a correction of it still stands: {}",
+            retracting(context, correction)
+        ));
+    }
+}
+
+/// The line that takes an event out.
+fn retracting(context: &Context, event: &Event) -> String {
+    format!(
+        "waybill event retract {} {}{} --because TEXT",
+        words::quoted(&event.source),
+        words::quoted(&event.id),
+        place(context)
+    )
 }
 
 /// The flags that name the same ledger again; settings name it by themselves.

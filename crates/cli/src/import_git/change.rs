@@ -18,10 +18,11 @@ pub(super) struct Mention {
     pub(super) base_branch: String,
 }
 
-/// Reads which change a commit merged. `parents` tells merges from squashes; `mainline` is true for a commit that was
-/// made on the default branch itself: elsewhere `title (#12)` is as likely a commit that was picked from there.
-pub(super) fn mention(message: &Message, parents: usize, mainline: bool) -> Option<Mention> {
+/// Reads which change a commit merged. `parents` tells merges from squashes; `trunk` is the name of the default branch
+/// for a commit that was made on it: elsewhere `title (#12)` is as likely a commit that was picked from there.
+pub(super) fn mention(message: &Message, parents: usize, trunk: Option<&str>) -> Option<Mention> {
     let subject = &message.subject[..];
+    let mainline = trunk.is_some();
     let found = match parents {
         0 => None,
         1 if !mainline => None,
@@ -35,7 +36,7 @@ pub(super) fn mention(message: &Message, parents: usize, mainline: bool) -> Opti
             .or_else(|| azure(subject))
             .or_else(|| bitbucket(subject, message))
             .or_else(|| squash(subject).filter(|_| mainline))
-            .or_else(|| branch(subject).filter(|_| mainline)),
+            .or_else(|| unnumbered(subject, parents, trunk?)),
     }?;
     Some(found.bounded())
 }
@@ -182,6 +183,43 @@ fn squash(subject: &str) -> Option<Mention> {
     Mention::new(number, title.trim_end())
 }
 
+/// Names of default branches: what merges one brings another branch up to date, also where that became the default.
+const TRUNKS: [&str; 2] = ["main", "master"];
+
+/// A merge on the default branch that names no number, whatever its words: of two parents, the second is the change's.
+/// What merges the default branch itself is none, nor is a batch of which it cannot be told which commits are whose.
+fn unnumbered(subject: &str, parents: usize, trunk: &str) -> Option<Mention> {
+    let updates = merged_branch(subject).is_some_and(|it| it == trunk || TRUNKS.contains(&it));
+    let batch = ["Auto merge of #", "Rollup merge of #", "Merge #"];
+    if updates || batch.iter().any(|start| subject.starts_with(start)) {
+        return None;
+    }
+    let free = Mention {
+        title: subject.to_owned(),
+        ..Mention::default()
+    };
+    branch(subject).or_else(|| (parents == 2).then_some(free))
+}
+
+/// What a subject says is merged: `Merge branch 'x' of y`, `Merge remote-tracking branch 'origin/x'`, `Merge x: why`.
+pub(super) fn merged_branch(subject: &str) -> Option<&str> {
+    let rest = subject.strip_prefix("Merge ")?;
+    let kind = ["remote-tracking branch ", "branch "];
+    let rest = kind
+        .iter()
+        .find_map(|kind| rest.strip_prefix(kind))
+        .unwrap_or(rest);
+    let name = match rest.strip_prefix('\'') {
+        Some(quoted) => quoted.split_once('\'')?.0,
+        None => {
+            let (name, more) = rest.split_at(rest.find([':', ' ']).unwrap_or(rest.len()));
+            let ends = more.is_empty() || more.starts_with(':') || more.starts_with(" into ");
+            ends.then_some(name)?
+        }
+    };
+    Some(name.strip_prefix("origin/").unwrap_or(name))
+}
+
 /// `Merge branch 'x'` and `Merge branch 'x' into y`, but not what brings a branch up to date with another.
 fn branch(subject: &str) -> Option<Mention> {
     let (head, rest) = subject.strip_prefix("Merge branch '")?.split_once('\'')?;
@@ -219,7 +257,8 @@ mod tests {
 
     /// `number | title | head -> base` of what a message mentions.
     fn found(message: &str, parents: usize, mainline: bool) -> String {
-        mention(&Message::parse(message), parents, mainline).map_or("nothing".to_owned(), |m| {
+        let trunk = mainline.then_some("trunk");
+        mention(&Message::parse(message), parents, trunk).map_or("nothing".to_owned(), |m| {
             let number = m.number.unwrap_or_else(|| "-".to_owned());
             format!(
                 "{number} | {} | {} -> {}",
@@ -277,7 +316,15 @@ mod tests {
             ("Merge branch 'fix'", "- | Merge branch 'fix' | fix -> "),
             ("Merge branch 'main' of github.com:acme/shop", "nothing"),
             ("Merge remote-tracking branch 'origin/main'", "nothing"),
-            ("Merge tag 'v1'", "nothing"),
+            ("Merge branch 'main' into fix", "nothing"),
+            ("Merge branch 'trunk' into fix", "nothing"),
+            ("Merge trunk: the cart as it is there", "nothing"),
+            (
+                "Merge main menu and cart",
+                "- | Merge main menu and cart |  -> ",
+            ),
+            ("Bring in the cart", "- | Bring in the cart |  -> "),
+            ("Merge tag 'v1'", "- | Merge tag 'v1' |  -> "),
         ];
         for (message, expected) in cases {
             assert_eq!(found(message, 2, true), expected, "{message:?}");
@@ -307,7 +354,9 @@ mod tests {
 
     #[test]
     fn merges_without_a_number_count_on_the_main_line_only() {
-        assert_eq!(found("Merge branch 'main' into fix", 2, false), "nothing");
+        assert_eq!(found("Merge branch 'fix' into cart", 2, false), "nothing");
+        assert_eq!(found("Bring in the cart", 2, false), "nothing");
+        assert_eq!(found("Bring in three carts", 3, true), "nothing");
         assert_eq!(
             found("Merge pull request #12 from ann/fix", 2, false),
             "12 | Merge pull request #12 from ann/fix | fix -> "

@@ -132,6 +132,19 @@ impl Graph {
         std::iter::successors(Some(tip), |number| self.parents(*number).first().copied())
     }
 
+    /// As [`Graph::first_parents`], but by the second parent of those merges that brought the branch into another.
+    pub(super) fn trunk<'g>(
+        &'g self,
+        tip: u32,
+        updates: &'g HashSet<ObjectId>,
+    ) -> impl Iterator<Item = u32> + 'g {
+        std::iter::successors(Some(tip), move |number| {
+            let parents = self.parents(*number);
+            let own = usize::from(updates.contains(&self.id(*number)));
+            parents.get(own).or(parents.first()).copied()
+        })
+    }
+
     /// Ancestors of `merged` that are none of `base`: git's `base..merged`, the same in every clone that can tell.
     pub(super) fn side(&self, base: u32, merged: u32) -> Side {
         if self.is_cut(base) || self.is_cut(merged) {

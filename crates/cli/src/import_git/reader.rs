@@ -102,7 +102,7 @@ impl<'r, E> Reader<'r, E> {
             summary: Summary::default(),
             mainline: tip
                 .into_iter()
-                .flat_map(|tip| repository.graph.first_parents(tip))
+                .flat_map(|tip| repository.graph.trunk(tip, &repository.refs.updates))
                 .collect(),
             tagged: repository
                 .refs
@@ -136,8 +136,9 @@ impl<'r, E> Reader<'r, E> {
         let in_range = time.is_some() && events::moment(&commit.author).is_some();
         self.summary.times_out_of_range += u64::from(!in_range);
         self.tagged.entry(seen.id).and_modify(|known| *known = time);
-        let mainline = self.mainline.contains(&seen.number);
-        if let Some(mention) = change::mention(&message, commit.parents.len(), mainline) {
+        let on_trunk = self.mainline.contains(&seen.number);
+        let trunk = on_trunk.then_some(&self.repository.refs.trunk[..]);
+        if let Some(mention) = change::mention(&message, commit.parents.len(), trunk) {
             self.change(seen, &mention)?;
         }
         match (seen.wanted, seen.boundary) {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use waybill_core::Entity;
 
 use super::{
+    change,
     command::{Error, Git},
     graph::Graph,
     object::{ObjectId, Signature},
@@ -20,6 +21,10 @@ pub(super) struct Refs {
     pub(super) head: Option<ObjectId>,
     /// The tip of the default branch: what the remote says it is, else what is checked out.
     pub(super) mainline: Option<ObjectId>,
+    /// The default branch's name; empty where no branch is checked out and no remote says it.
+    pub(super) trunk: String,
+    /// Merges of the default branch into another: where that went on as the default, it came by the second parent.
+    pub(super) updates: HashSet<ObjectId>,
     /// By name.
     pub(super) tags: Vec<Tag>,
     /// Everything whose history is read.
@@ -51,6 +56,10 @@ impl Refs {
         };
         let head = commit("HEAD")?;
         let mainline = commit("refs/remotes/origin/HEAD")?.or(head);
+        let trunk = match branch(git, "refs/remotes/origin/HEAD", "refs/remotes/origin/")? {
+            None => branch(git, "HEAD", "refs/heads/")?,
+            named => named,
+        };
         let mut tags = Vec::new();
         for line in lines(&git.output(&["for-each-ref", FIELDS, "refs/tags"])?) {
             tags.extend(
@@ -80,10 +89,32 @@ impl Refs {
         Ok(Self {
             head,
             mainline,
+            updates: match (mainline, &trunk) {
+                (Some(tip), Some(trunk)) => updates(git, tip, trunk)?,
+                _ => HashSet::new(),
+            },
+            trunk: trunk.unwrap_or_default(),
             tags,
             tips,
         })
     }
+}
+
+/// The branch that a symbolic reference names; none where it names a commit, or is not there.
+fn branch(git: &Git, reference: &str, prefix: &str) -> Result<Option<String>, Error> {
+    let named = git.line_if_any(&["symbolic-ref", "-q", reference])?;
+    Ok(named.and_then(|name| Some(name.strip_prefix(prefix)?.to_owned())))
+}
+
+/// Merges in the history of `tip` that say that they merge `trunk`.
+fn updates(git: &Git, tip: ObjectId, trunk: &str) -> Result<HashSet<ObjectId>, Error> {
+    let merges = git.output(&["rev-list", "--merges", "--format=%H %s", &tip.to_string()])?;
+    let update = |line: String| {
+        let (id, subject) = line.split_once(' ')?;
+        let id = ObjectId::parse(id.as_bytes())?;
+        (change::merged_branch(subject) == Some(trunk)).then_some(id)
+    };
+    Ok(lines(&merges).into_iter().filter_map(update).collect())
 }
 
 /// The commits whose parents a shallow repository has not; empty for any other.

@@ -35,22 +35,9 @@ pub(crate) fn info(
     let service = payload::service(context, args.service.as_deref())?;
     let environment = payload::environment(context, args.environment.as_deref())?;
     let head = origin.head();
-    if head.is_none() && args.artifact.is_empty() {
-        output::say(
-            "warning: no revision is known, so no change can be found in this deployment; name it: --revision COMMIT --repository REPOSITORY",
-        );
+    if let Some(unknown) = unknown_head(args, origin) {
+        output::say(format!("warning: {unknown}"));
     }
-    let previous =
-        args.previous
-            .as_deref()
-            .zip(origin.repository.clone())
-            .map(|(name, repository)| {
-                let revision = git::revision(name).unwrap_or_else(|| name.to_ascii_lowercase());
-                Revision {
-                    repository,
-                    revision,
-                }
-            });
     let operation = match (args.operation, &args.rollback_of) {
         (Some(operation), _) => self::operation(operation),
         (None, Some(_)) => DeploymentOperation::Rollback,
@@ -67,7 +54,7 @@ pub(crate) fn info(
             .iter()
             .map(|text| payload::artifact(text))
             .collect(),
-        previous_revisions: previous.into_iter().collect(),
+        previous_revisions: named_previous(args, origin).into_iter().collect(),
         strategy: args
             .strategy
             .map_or(DeploymentStrategy::Unspecified, strategy)
@@ -78,6 +65,56 @@ pub(crate) fn info(
         version: args.version.clone().unwrap_or_default(),
         ..DeploymentInfo::default()
     })
+}
+
+/// The revision that was said to have run before. A command that deploys is not stopped for want of its repository.
+fn named_previous(args: &Deployment, origin: &Origin) -> Option<Revision> {
+    let name = args.previous.as_deref()?;
+    let revision = git::revision(name).unwrap_or_else(|| name.to_ascii_lowercase());
+    let Some(repository) = origin.repository.clone() else {
+        let revision = waybill_core::refusal::shown(&revision);
+        output::say(format!(
+            "warning: no repository is known for the revision before, `{revision}`, so it is not recorded; name it: --repository REPOSITORY"
+        ));
+        return None;
+    };
+    Some(Revision {
+        repository,
+        revision,
+    })
+}
+
+/// Why it is not known what is deployed, and what would mend it. Artifacts say it too; a value that is there and
+/// cannot be recorded is told all the same.
+fn unknown_head(args: &Deployment, origin: &Origin) -> Option<String> {
+    let name_both = "name it: --revision COMMIT --repository REPOSITORY";
+    let (why, mend) = match origin {
+        Origin {
+            no_revision: Some(said),
+            ..
+        } => {
+            let said = waybill_core::refusal::shown(said);
+            let why = format!("CI's revision is `{said}`, not a commit id (7 to 64 hex digits)");
+            (why, name_both)
+        }
+        Origin {
+            repository: None,
+            revision: Some(revision),
+            ..
+        } => {
+            let revision = waybill_core::refusal::shown(revision);
+            let why = format!("no repository is known for revision `{revision}`");
+            (why, "name it: --repository REPOSITORY")
+        }
+        _ if origin.head().is_some() || !args.artifact.is_empty() => return None,
+        _ => ("no revision is known".to_owned(), name_both),
+    };
+    let so = if args.artifact.is_empty() {
+        "so no change can be found in this deployment"
+    } else {
+        "so it is not recorded"
+    };
+    Some(format!("{why}, {so}; {mend}"))
 }
 
 /// How a deployment ended.

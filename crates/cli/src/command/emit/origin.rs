@@ -18,6 +18,8 @@ pub(crate) struct Origin {
     pub(super) repository: Option<String>,
     /// A full commit id, or what was typed.
     pub(super) revision: Option<String>,
+    /// What CI calls the revision, where that is no commit id and nobody knows better.
+    pub(super) no_revision: Option<String>,
     pub(super) trace_context: Option<TraceContext>,
 }
 
@@ -43,6 +45,12 @@ impl Origin {
             .revision
             .as_deref()
             .map(|text| git::revision(text).unwrap_or_else(|| text.to_ascii_lowercase()));
+        let (ci_revision, no_revision) = match ci_revision {
+            Some(Ok(id)) => (Some(id), None),
+            Some(Err(said)) => (None, Some(said)),
+            None => (None, None),
+        };
+        let revision = typed.or(ci_revision).or_else(|| git::revision("HEAD"));
         Self {
             run,
             repository: stamp
@@ -52,7 +60,8 @@ impl Origin {
                 .or_else(git::remote)
                 .or_else(git::root)
                 .map(|name| normal(&name)),
-            revision: typed.or(ci_revision).or_else(|| git::revision("HEAD")),
+            no_revision: no_revision.filter(|_| revision.is_none()),
+            revision,
             trace_context: trace_context(&var),
         }
     }
@@ -63,6 +72,15 @@ impl Origin {
             repository: self.repository.clone()?,
             revision: self.revision.clone()?,
         })
+    }
+
+    /// A revision that was typed says nothing without its repository, and is not dropped.
+    pub(super) fn check(&self, flag: &str, typed: Option<&str>) -> Result<(), Failure> {
+        if typed.is_none() || self.repository.is_some() {
+            return Ok(());
+        }
+        Err(Failure::usage(format!("{flag} needs --repository"))
+            .with_hint("neither CI nor git knows a repository here: --repository HOST/OWNER/NAME"))
     }
 
     /// Who says so.

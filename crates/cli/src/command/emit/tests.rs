@@ -40,6 +40,7 @@ fn event(line: &str, seconds: i64) -> Result<Event, Failure> {
         }),
         repository: Some("github.com/acme/shop".to_owned()),
         revision: Some(REVISION.to_owned()),
+        no_revision: None,
         trace_context: None,
     };
     let happened = happened(&context, &kind, &origin)?;

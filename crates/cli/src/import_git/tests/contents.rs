@@ -195,6 +195,38 @@ fn names_are_another_witness_that_wins() {
 }
 
 #[test]
+fn merges_into_the_default_branch_are_changes_in_whatever_words() {
+    let repo = Repo::of(
+        "1 main | first | a=1
+         2 side 1 | aside | b=1
+         3 side 2 | further | b=2
+         4 main 1 3 | Merge the pipeline's tests | b=2
+         5 side 3 4 | Bring in what came since |
+         6 side 5 | last | b=3
+         7 main 4 | second | a=2
+         8 main 7 6 | Merge branch 'side' | b=3
+         9 next 8 | ahead | c=1
+         10 main 8 | third | a=3
+         11 next 9 10 | Merge branch 'main' into next | a=3
+         12 main 11 | fourth | a=4
+         13 late 1 | late | d=1
+         14 late 13 12 | Merge main: it went on | a=4
+         15 main 14 | fifth | a=5",
+    );
+    let changes: Vec<String> = (repo.read().show(&repo).lines())
+        .filter(|line| line.starts_with("change:"))
+        .map(str::to_owned)
+        .collect();
+    check(
+        &changes.join("\n"),
+        "
+        change:merge-<Merge the pipeline's tests>:<Merge the pipeline's tests>:whole @240 Merge `Merge the pipeline's tests` of [<aside> <further>]
+        change:merge-<Merge branch 'side'>:<Merge branch 'side'>:whole @480 Merge `Merge branch 'side'` of [<Bring in what came since> <last>]
+        ",
+    );
+}
+
+#[test]
 fn branches_count_when_they_are_asked_for() {
     let repo = Repo::of("1 main | first | a=1\n2 side 1 | aside | b=1\n3 main 1 | second | a=2");
     assert_eq!(repo.read().summary.commits, 2);
