@@ -24,9 +24,10 @@ pub(crate) fn event(number: u64) -> pb::Event {
     }
 }
 
+/// Half a minute apart from 2011 on, so that twenty million events still end in years that people ask about.
 fn time(number: u64) -> Timestamp {
     Timestamp {
-        seconds: 1_600_000_000 + i64::try_from(number * 30 % 200_000_000).unwrap_or(0),
+        seconds: 1_300_000_000 + i64::try_from(number * 30).unwrap_or(0),
         nanos: 0,
     }
 }
