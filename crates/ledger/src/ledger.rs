@@ -17,6 +17,7 @@ use waybill_store::{Fault, database::Database};
 use crate::{
     ask::AssumedFold,
     keeper, limits,
+    sender::{LEDGER_KINDS, Sender},
     shared::{Shared, Writing, lock, read, write},
     view_checkpoint,
     words::{Emitted, Heads, Refused, Rejection},
@@ -43,12 +44,16 @@ pub(crate) struct Threads {
 impl Ledger {
     /// Records a batch of encoded events; answers item by item, in order, once all that are recorded are durable.
     ///
-    /// `sender` is the verified sender, empty where nobody was asked.
+    /// What the sender may not say is refused like any other bad event.
     ///
     /// # Errors
     /// [`Rejection::Busy`] when too much is under way, [`Rejection::NotWriting`] when the journal cannot be written,
     /// [`Rejection::Refused`] when the batch itself is too large. A single bad event is refused in its own place.
-    pub async fn emit(&self, events: Vec<Bytes>, sender: &str) -> Result<Vec<Emitted>, Rejection> {
+    pub async fn emit(
+        &self,
+        events: Vec<Bytes>,
+        sender: &Sender,
+    ) -> Result<Vec<Emitted>, Rejection> {
         let size = check_batch(&events).map_err(Rejection::Refused)?;
         self.make_room(events.len(), size)?;
         let items = events
@@ -58,7 +63,7 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         let job = Job {
             items,
-            sender: sender.into(),
+            sender: sender.name.clone(),
             size,
             reply,
         };
@@ -66,15 +71,19 @@ impl Ledger {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    fn parse(&self, bytes: Bytes, sender: &str) -> Item {
+    fn parse(&self, bytes: Bytes, sender: &Sender) -> Item {
         // A slice of a request keeps the whole request in memory: what is kept for long is copied.
         let bytes = Bytes::copy_from_slice(&bytes);
-        let parsed = parse::parse(&bytes).and_then(|event| self.check_source(event));
+        let parsed = parse::parse(&bytes).and_then(|event| {
+            sender.check(&event)?;
+            self.check_own(event)
+        });
         match parsed {
             Ok(event) => Item::Event(Box::new(Parsed { event, bytes })),
             Err(refusal) => {
                 let claim = parse::claim(&bytes);
-                self.shared.note_refusal(&refusal, claim, sender, &bytes);
+                self.shared
+                    .note_refusal(&refusal, claim, &sender.name, &bytes);
                 Item::Refused(Box::new(Refused {
                     refusal,
                     recorded: None,
@@ -83,8 +92,8 @@ impl Ledger {
         }
     }
 
-    /// The ledger's own source is the ledger's.
-    fn check_source(&self, event: waybill_core::Event) -> Result<waybill_core::Event, Refusal> {
+    /// The ledger's own source and kinds are the ledger's.
+    fn check_own(&self, event: waybill_core::Event) -> Result<waybill_core::Event, Refusal> {
         if event.identity.source == self.shared.ledger_id {
             let rule = "the ledger's own; only the ledger emits under it";
             return Err(Refusal::new(
@@ -93,6 +102,10 @@ impl Ledger {
                 &event.identity.source,
                 rule,
             ));
+        }
+        if LEDGER_KINDS.contains(&&*event.kind.0) {
+            let rule = "a kind that only ledgers emit, under their own id";
+            return Err(Refusal::new(Code::NotAllowed, "type", &event.kind.0, rule));
         }
         Ok(event)
     }

@@ -22,8 +22,10 @@ mod prove;
 mod read;
 mod recent;
 mod scrubber;
+mod sender;
 mod shared;
 mod status;
+pub mod stream;
 pub mod verify;
 mod view_checkpoint;
 pub mod words;
@@ -31,6 +33,7 @@ mod writer;
 
 pub use admit::RULES_VERSION;
 pub use ledger::Ledger;
+pub use sender::{Scope, Sender, SourcePattern};
 pub use waybill_store::{
     Damage, Fault, Hash, Record, Verdict,
     database::{ProbeCommand, probe_main},

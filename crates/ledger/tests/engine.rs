@@ -16,7 +16,7 @@ use bytes::Bytes;
 use prost::Message;
 use waybill_core::{Code, Identity, Time};
 use waybill_ledger::{
-    AsOf, AtLeast, Config, Filter, Host, Key, Ledger, ReadFailure, ReadOptions, Rejection,
+    AsOf, AtLeast, Config, Filter, Host, Key, Ledger, ReadFailure, ReadOptions, Rejection, Sender,
     Severity, verify,
 };
 use waybill_proto::pb::{self, event::Payload};
@@ -119,7 +119,7 @@ fn identity(id: &str) -> Identity {
 }
 
 fn emit(ledger: &Ledger, events: &[pb::Event]) -> Vec<waybill_ledger::Emitted> {
-    run(ledger.emit(events.iter().map(bytes).collect(), "")).unwrap()
+    run(ledger.emit(events.iter().map(bytes).collect(), &Sender::unverified())).unwrap()
 }
 
 fn position(ledger: &Ledger, event: &pb::Event) -> u64 {
@@ -248,7 +248,7 @@ fn one_bad_event_is_refused_in_its_own_place() {
             bytes(&bad),
             Bytes::from_static(b"\xff\xff"),
         ],
-        "",
+        &Sender::unverified(),
     ))
     .unwrap();
     assert!(answers[0].is_ok());
@@ -280,7 +280,7 @@ fn a_batch_over_the_limit_is_refused_whole() {
     let events: Vec<_> = (0..1001)
         .map(|number| bytes(&commit(&number.to_string(), 'a')))
         .collect();
-    let rejected = run(ledger.emit(events, "")).unwrap_err();
+    let rejected = run(ledger.emit(events, &Sender::unverified())).unwrap_err();
     assert!(matches!(rejected, Rejection::Refused(refusal) if refusal.code == Code::TooLarge));
     assert_eq!(ledger.heads().borrow().durable, 1);
 }
@@ -518,7 +518,8 @@ fn an_old_copy_is_noticed_and_takes_no_events() {
     fs::remove_dir_all(bed.root.join("data")).unwrap();
     fs::rename(&copy, bed.root.join("data")).unwrap();
     let ledger = bed.open();
-    let rejected = run(ledger.emit(vec![bytes(&commit("c", 'c'))], "")).unwrap_err();
+    let rejected =
+        run(ledger.emit(vec![bytes(&commit("c", 'c'))], &Sender::unverified())).unwrap_err();
     assert!(
         matches!(
             rejected,

@@ -52,6 +52,18 @@ pub struct RecordedEvent {
     /// Entity names that the event is about.
     #[prost(string, repeated, tag = "10")]
     pub entities: Vec<String>,
+    /// What admission said of it.
+    #[prost(enumeration = "pb::LeafVerdict", tag = "11")]
+    pub verdict: i32,
+    /// Subject of the message; empty for the local sequencer.
+    #[prost(string, tag = "12")]
+    pub subject: String,
+    /// Why it is no fact.
+    #[prost(message, optional, tag = "13")]
+    pub refusal: Option<pb::Refusal>,
+    /// The message's bytes, where no event can be read from them.
+    #[prost(bytes = "bytes", tag = "14")]
+    pub undecodable_bytes: Bytes,
     /// The bytes that came.
     #[prost(bytes = "bytes", tag = "15")]
     pub event: Bytes,

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tonic::{Request, Response, Status, Streaming};
-use waybill_ledger::{Emitted, Rejection};
+use waybill_ledger::{Emitted, Rejection, Sender};
 use waybill_proto::{pb, raw, server::emit_service_server::EmitService};
 
 use crate::{
@@ -22,9 +22,6 @@ use crate::{
     status,
     words::recorded,
 };
-
-/// Nobody is asked who they are in this version, so no sender is verified.
-const NO_SENDER: &str = "";
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -41,7 +38,7 @@ impl EmitService for Emits {
         let emitted = self
             .0
             .ledger
-            .emit(request.into_inner().events, NO_SENDER)
+            .emit(request.into_inner().events, &Sender::unverified())
             .await;
         let results = told(&self.0, started, emitted)?;
         Ok(Response::new(pb::EmitResponse { results }))
@@ -123,7 +120,7 @@ async fn start(
     loop {
         let (ledger, batch) = (shared.ledger.clone(), events.clone());
         let mut emitted: BoxFuture<'static, _> =
-            Box::pin(async move { ledger.emit(batch, NO_SENDER).await });
+            Box::pin(async move { ledger.emit(batch, &Sender::unverified()).await });
         // The first poll hands the batch in; whether there is room is known at once.
         let first = poll_fn(|context| Poll::Ready(emitted.as_mut().poll(context))).await;
         let emitted = match first {

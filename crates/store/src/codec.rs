@@ -134,6 +134,7 @@ fn verdict_number(verdict: Verdict) -> u8 {
         Verdict::Duplicate => 2,
         Verdict::Conflict => 3,
         Verdict::Undecodable => 4,
+        Verdict::Refused => 5,
     }
 }
 
@@ -144,7 +145,8 @@ fn verdict(number: u8) -> Result<Verdict, String> {
         2 => Verdict::Duplicate,
         3 => Verdict::Conflict,
         4 => Verdict::Undecodable,
-        _ => return Err(format!("verdict {number} is not known, only 0 to 4")),
+        5 => Verdict::Refused,
+        _ => return Err(format!("verdict {number} is not known, only 0 to 5")),
     })
 }
 
@@ -203,10 +205,10 @@ mod tests {
 
     #[test]
     fn every_verdict_comes_back() {
-        for number in 0..=4 {
+        for number in 0..=5 {
             assert_eq!(verdict_number(verdict(number).unwrap()), number);
         }
-        assert!(verdict(5).is_err());
+        assert!(verdict(6).is_err());
     }
 
     #[test]
@@ -242,7 +244,7 @@ mod tests {
             salt in any::<Option<[u8; 16]>>(),
             words in any::<(String, String, String, String)>(),
             headers in any::<Vec<(String, String)>>(),
-            number in 0..=4_u8,
+            number in 0..=5_u8,
             bytes in any::<Vec<u8>>(),
         ) {
             let record = Record {

@@ -53,6 +53,16 @@ pub enum Verdict {
     Conflict,
     /// Not an event that this version understands.
     Undecodable,
+    /// An event that breaks a rule, or that its subject or headers contradict.
+    Refused,
+}
+
+impl Verdict {
+    /// Whether the leaf is a fact: an event that answers count.
+    #[must_use]
+    pub fn is_fact(self) -> bool {
+        matches!(self, Self::Admitted | Self::Ledger)
+    }
 }
 
 /// What reads find a record by, worked out by the ledger from a record alone.

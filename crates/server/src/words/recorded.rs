@@ -2,7 +2,7 @@
 use bytes::Bytes;
 use waybill_ledger::{
     Checkpoint, Consistency, Emitted, Entry, Finding, Inclusion, Proven, Receipt, RefusalEntry,
-    Refused, Severity, State, Status,
+    Refused, Severity, State, Status, Verdict,
 };
 use waybill_proto::{pb, raw};
 
@@ -79,7 +79,22 @@ pub(crate) fn event(entry: &Entry) -> raw::RecordedEvent {
             .iter()
             .map(|entity| entity.as_str().to_owned())
             .collect(),
+        verdict: verdict(record.verdict).into(),
+        subject: record.subject.clone(),
+        refusal: None,
+        undecodable_bytes: Bytes::new(),
         event: record.bytes.clone(),
+    }
+}
+
+fn verdict(verdict: Verdict) -> pb::LeafVerdict {
+    match verdict {
+        Verdict::Admitted => pb::LeafVerdict::Admitted,
+        Verdict::Ledger => pb::LeafVerdict::Ledger,
+        Verdict::Duplicate => pb::LeafVerdict::Duplicate,
+        Verdict::Conflict => pb::LeafVerdict::Conflict,
+        Verdict::Undecodable => pb::LeafVerdict::Undecodable,
+        Verdict::Refused => pb::LeafVerdict::Refused,
     }
 }
 
@@ -150,6 +165,7 @@ pub(crate) fn refusal_record(entry: RefusalEntry) -> pb::RefusalRecord {
         body_digest: hash(&entry.body_digest),
         body_size: entry.body_size,
         body: Bytes::from(entry.body),
+        position: 0,
     }
 }
 
@@ -178,6 +194,7 @@ pub(crate) fn status(status: &Status) -> pb::GetStatusResponse {
         scrub_time: status.scrub_time.map(timestamp),
         verifier_key: status.verifier_key.clone(),
         findings: status.findings.iter().map(finding).collect(),
+        stream: None,
     }
 }
 

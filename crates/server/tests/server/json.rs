@@ -61,7 +61,10 @@ async fn what_is_newer_than_this_version_comes_back_in_json_too() {
     .concat();
     served
         .ledger
-        .emit(vec![bytes.clone().into()], "")
+        .emit(
+            vec![bytes.clone().into()],
+            &waybill_ledger::Sender::unverified(),
+        )
         .await
         .unwrap();
     let ask = r#"{"event": {"source": "//ci.acme.dev/shop", "id": "commit-2"}, "prove": true}"#;

@@ -102,7 +102,10 @@ async fn unknown_fields_come_back_byte_for_byte() {
     let bytes = [&commit(1).encode_to_vec()[..], &[0xa0, 0x38, 0x2a]].concat();
     let emitted = served
         .ledger
-        .emit(vec![bytes.clone().into()], "")
+        .emit(
+            vec![bytes.clone().into()],
+            &waybill_ledger::Sender::unverified(),
+        )
         .await
         .unwrap();
     let position = emitted[0].as_ref().unwrap().position;
