@@ -2,9 +2,11 @@
 
 usage: contract_vectors.py README.md < FileDescriptorSet
 """
+import base64
 import hashlib
 import struct
 import sys
+import urllib.parse
 
 STRING, MESSAGE, BYTES, BOOL, ENUM, INT32, UINT32, SINT32 = 9, 11, 12, 8, 14, 5, 13, 17
 FIXED = {1: 8, 6: 8, 16: 8, 2: 4, 7: 4, 15: 4}
@@ -225,12 +227,52 @@ def deployment(schema, form):
     return " ".join(entities), parts
 
 
+def token(text):
+    plain = b"abcdefghijklmnopqrstuvwxyz0123456789-"
+    return "".join(chr(byte) if byte in plain else f"_{byte:02x}" for byte in text.encode()) or "_"
+
+
+def subject(org, source, kind, entities):
+    """The subject of an event, from its kind and the names of what it is about."""
+    family, _, predicate = kind.partition(".")
+    services = [name for name in entities if name.startswith("service:")]
+    about = (services + entities + [":"])[0]
+    component = urllib.parse.unquote(about.partition(":")[2].rpartition("/")[2])
+    return "waybill.events.v1." + ".".join(token(part) for part in (org, source, family, predicate, component))
+
+
+def message_id(source, own_id, digest):
+    hashed = hashlib.sha256(source + b"\0" + own_id + b"\0" + digest).digest()
+    return base64.urlsafe_b64encode(hashed).decode().rstrip("=")
+
+
+def kept(subject, headers):
+    names = ["Content-Type", "ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time"]
+    if subject.startswith("waybill.gate.v1."):
+        names.append("Waybill-Sender")
+    spelling = {name.lower(): name for name in names}
+    pairs = (header.split(": ", 1) for header in headers)
+    return [": ".join(pair) for pair in sorted([spelling[name.lower()], value] for name, value in pairs if name.lower() in spelling)]
+
+
+def check_kept(vector):
+    lines = [line.split(": ", 1) for line in vector.splitlines()]
+    said = {key: [value for name, value in lines if name == key] for key in ("subject", "header", "kept")}
+    computed = kept(said["subject"][0], said["header"])
+    if computed != said["kept"]:
+        sys.exit(f"{said['subject'][0]}: kept is {said['kept']} on the page, and computed {computed}")
+
+
 def check(schema, vector):
     form = canonical(schema, ".waybill.v1.Event", bytes.fromhex(vector["bytes"]))
     parts = [shown_part(part) for part in vector["key_parts"].split(" ")]
+    event = {number: value for number, value, _ in fields(bytes.fromhex(vector["bytes"])) if number in (1, 2)}
+    digest = hashlib.sha256(form)
     computed = {
+        "subject": subject("Acme", event[1].decode(), vector["kind"], vector.get("entities", "").split()),
+        "message_id": message_id(event[1], event[2], digest.digest()),
         "canonical": form.hex(),
-        "digest": hashlib.sha256(form).hexdigest(),
+        "digest": digest.hexdigest(),
         "natural_key": key_of_parts(parts),
     }
     if vector["kind"].startswith("deployment."):
@@ -238,17 +280,19 @@ def check(schema, vector):
         if own_parts != parts:
             sys.exit(f"{vector['kind']}: key_parts are {parts} on the page, and computed {own_parts}")
     for name, value in computed.items():
-        if vector[name] != value:
-            sys.exit(f"{vector['kind']}: {name} is {vector[name]} on the page, and computed {value}")
+        if vector.get(name) != value:
+            sys.exit(f"{vector['kind']}: {name} is {vector.get(name)} on the page, and computed {value}")
     return len(computed)
 
 
 def main():
     page = open(sys.argv[1], encoding="utf-8").read()
     schema = Schema(sys.stdin.buffer.read())
-    vectors = page.split("```vectors\n")[1].split("\n```")[0].split("\n\n")
+    vectors, messages = (page.split(f"```{name}\n")[1].split("\n```")[0].split("\n\n") for name in ("vectors", "messages"))
+    for vector in messages:
+        check_kept(vector)
     count = sum(check(schema, dict(line.split(": ", 1) for line in vector.splitlines())) for vector in vectors)
-    print(f"{len(vectors)} vectors, {count} values")
+    print(f"{len(vectors)} vectors, {count} values, {len(messages)} messages")
 
 
 main()

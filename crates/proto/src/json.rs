@@ -52,6 +52,11 @@ pub fn message_from_json(full_name: &str, json: &[u8]) -> Result<Vec<u8>, Refusa
     canonical_message(&descriptor, &message.encode_to_vec())
 }
 
+/// Encodes an event anew, in the order in which [`event_from_json`] writes.
+pub(crate) fn in_order(event: &[u8]) -> Result<Vec<u8>, Refusal> {
+    canonical_message(&descriptor(EVENT)?, event)
+}
+
 /// Writes any encoded message of the contract as proto3 JSON.
 ///
 /// # Errors

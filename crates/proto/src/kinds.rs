@@ -2,6 +2,18 @@
 
 include!(concat!(env!("OUT_DIR"), "/kinds.rs"));
 
+/// What only ledgers say, each under its own id.
+pub const LEDGER_KINDS: [&str; 5] = [
+    "ledger.created",
+    "ledger.conflict_detected",
+    "ledger.epoch_opened",
+    "ledger.rules_changed",
+    "ledger.loss_accepted",
+];
+
+/// What changes how others' events count, so that an emitter may not say it.
+pub const OPERATOR_KINDS: [&str; 1] = ["ledger.source_registered"];
+
 /// What `Event.type` says for a kind: `dev.waybill.<family>.<predicate>.v1`.
 #[must_use]
 pub fn type_of(kind: &str) -> String {

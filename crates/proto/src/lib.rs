@@ -2,7 +2,8 @@
 //!
 //! Refuses to know: sockets, time, disks. Reading order: [`pb`] (generated), [`raw`] (the same messages with event
 //! bytes left alone), [`server`] (generated traits over `raw`); then [`parse`] (bytes to a [`waybill_core::Event`] or a
-//! refusal) with [`limits`], [`kinds`] and [`natural_key`]; then [`canonical`] (the form that is hashed) and [`json`].
+//! refusal) with [`limits`], [`kinds`] and [`natural_key`]; then [`canonical`] (the form that is hashed) and [`json`]; then
+//! what a stream's messages mean: [`subject`] and [`message`].
 
 pub mod canonical;
 mod entities;
@@ -11,9 +12,12 @@ mod field;
 pub mod json;
 pub mod kinds;
 pub mod limits;
+pub mod message;
 pub mod natural_key;
 pub mod parse;
+mod percent;
 pub mod raw;
+pub mod subject;
 mod wire;
 
 /// Generated messages and clients of `proto/waybill/v1`.

@@ -14,13 +14,15 @@ use waybill_proto::{
     canonical::{VERSION, canonical, content_digest},
     json::{event_from_json, event_to_json, pool},
     kinds::KINDS,
+    message::message_id,
     parse::parse,
+    subject::events_subject,
 };
 
 const README: &str = include_str!("../../../../proto/README.md");
 
 /// The lines of all fenced blocks of a language.
-fn blocks(language: &str) -> impl Iterator<Item = String> {
+pub(crate) fn blocks(language: &str) -> impl Iterator<Item = String> {
     let fence = format!("```{language}\n");
     README
         .match_indices(&fence)
@@ -449,6 +451,9 @@ fn golden_vectors_hold() {
         );
         assert_eq!(hex::encode(Sha256::digest(&form)), fields["digest"]);
         assert_eq!(event.kind.to_string(), fields["kind"]);
+        assert_eq!(events_subject(&event, "Acme"), fields["subject"]);
+        let digest = content_digest(&bytes, VERSION).unwrap();
+        assert_eq!(message_id(&event, &digest), fields["message_id"]);
         assert_eq!(
             entities.join(" "),
             fields.get("entities").copied().unwrap_or_default()

@@ -45,6 +45,9 @@ fn python_notices_a_page_that_says_otherwise() {
         ("\nnatural_key: ", "\nnatural_key: f"),
         ("deployment:cart/d-9", "deployment:cart/d-8"),
         ("d-881 0x0000000000000002", "d-881 0x0000000000000003"),
+        ("\nsubject: ", "\nsubject: _"),
+        ("\nmessage_id: ", "\nmessage_id: 0"),
+        ("\nkept: ce-id", "\nkept: CE-ID"),
     ] {
         let changed = page.replacen(said, instead, 1);
         assert_ne!(changed, page, "the page has {said:?}");

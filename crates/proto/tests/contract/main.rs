@@ -6,5 +6,6 @@ mod catalogue;
 mod elsewhere;
 mod hostile;
 mod json;
+mod message;
 mod parse;
 mod stories;
