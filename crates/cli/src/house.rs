@@ -45,6 +45,8 @@ pub(crate) fn config(directory: &Path, state: &Path, holder: &str) -> Config {
         view_checkpoint_events: VIEW_CHECKPOINT_EVENTS,
         scrub_every: SCRUB_EVERY,
         holder: holder.to_owned(),
+        stream: None,
+        new_ledger_id: None,
     }
 }
 

@@ -77,8 +77,10 @@ impl Ledger {
             let facts = read(&self.shared.facts);
             let (reading, record_time) = self.reading(options, &facts)?;
             let answer = ask(&facts, &reading);
-            (reading, record_time, answer)
+            let refused = facts.refused_leaf_count(reading.as_of);
+            (reading, record_time, (answer, refused))
         };
+        let (answer, refused_leaf_count) = answer;
         // The views may be ahead of sled, which has the tree.
         self.wait_for(reading.as_of, |heads| heads.applied).await?;
         let basis = Basis {
@@ -89,6 +91,7 @@ impl Ledger {
             evaluated_time: reading.evaluated_time,
             assumed_lag_nanos: None,
             excluded_count: 0,
+            refused_leaf_count,
         };
         Ok((basis, answer))
     }
@@ -157,6 +160,7 @@ impl Ledger {
             evaluated_time,
             assumed_lag_nanos: Some(lag_nanos),
             excluded_count: assumed.fold.excluded_count,
+            refused_leaf_count: read(&self.shared.facts).refused_leaf_count(assumed.head),
         };
         Ok((basis, answer))
     }

@@ -9,14 +9,13 @@ use std::{
     thread,
 };
 
-use waybill_core::{Event, Recorded};
-use waybill_proto::parse;
-use waybill_store::{Fault, Record, Verdict};
+use waybill_core::{Event, Recorded, Time};
+use waybill_store::{Fault, Record};
 
 use crate::{
-    limits,
+    leaf, limits,
     shared::{Batch, Shared, read, write},
-    view_checkpoint,
+    stream, view_checkpoint,
     writer::chain,
 };
 
@@ -60,8 +59,8 @@ fn catch_up(shared: &Shared, first: u64, last: u64) -> Result<(), Fault> {
     let (send, receive) = mpsc::sync_channel(CHUNKS_AHEAD);
     thread::scope(|scope| {
         let reader = scope.spawn(move || read_parsed(shared, first, last, &send));
-        for (events, tip) in receive {
-            fold(shared, events);
+        for (leaves, tip) in receive {
+            fold(shared, leaves);
             done(shared, tip);
             if shared.stopping.load(Ordering::Acquire) {
                 break;
@@ -72,8 +71,19 @@ fn catch_up(shared: &Shared, first: u64, last: u64) -> Result<(), Fault> {
     })
 }
 
+/// A leaf as the views take it in.
+pub(crate) enum Folded {
+    Fact(Recorded),
+    /// No fact: a repeat, or refused.
+    Passed {
+        position: u64,
+        record_time: Time,
+        refused: bool,
+    },
+}
+
 /// Parsed events, and the position that they reach.
-type Chunk = (Vec<Recorded>, u64);
+type Chunk = (Vec<Folded>, u64);
 
 /// Chunks that are read ahead of the fold.
 const CHUNKS_AHEAD: usize = 2;
@@ -93,7 +103,7 @@ fn read_parsed(
                 why: format!("positions {next} to {last} are applied and not there"),
             });
         };
-        let events = records.iter().filter_map(recorded).collect();
+        let events = records.iter().map(folded).collect();
         if send.send((events, tip)).is_err() {
             return Ok(());
         }
@@ -103,35 +113,61 @@ fn read_parsed(
 }
 
 /// The events of a batch from a position on, with their places.
-fn batch_events(batch: &Batch, first: u64) -> Vec<Recorded> {
+fn batch_events(batch: &Batch, first: u64) -> Vec<Folded> {
     batch
         .records
         .iter()
         .zip(&batch.events)
         .filter(|(record, _)| record.position >= first)
-        .filter_map(|(record, event)| placed(record, event.clone()?))
+        .map(|(record, event)| match event {
+            Some(event) => Folded::Fact(placed(record, event.clone())),
+            None => passed(record),
+        })
         .collect()
+}
+
+/// A stored record as the views take it in.
+fn folded(record: &Record) -> Folded {
+    recorded(record).map_or_else(|| passed(record), Folded::Fact)
+}
+
+fn passed(record: &Record) -> Folded {
+    Folded::Passed {
+        position: record.position,
+        record_time: record.record_time,
+        refused: leaf::is_refused(record.verdict),
+    }
 }
 
 /// A stored record as the views see it; `None` where it is not a fact.
 pub(crate) fn recorded(record: &Record) -> Option<Recorded> {
-    placed(record, Arc::new(parse::parse(&record.bytes).ok()?))
+    if !record.verdict.is_fact() {
+        return None;
+    }
+    let read = stream::of_record(record).ok()?;
+    Some(placed(record, Arc::new(read.event)))
 }
 
-fn placed(record: &Record, event: Arc<Event>) -> Option<Recorded> {
-    let fact = matches!(record.verdict, Verdict::Admitted | Verdict::Ledger);
-    fact.then_some(Recorded {
+fn placed(record: &Record, event: Arc<Event>) -> Recorded {
+    Recorded {
         position: record.position,
         record_time: record.record_time,
         event,
-    })
+    }
 }
 
-fn fold(shared: &Shared, events: Vec<Recorded>) {
-    for some in events.chunks(limits::FOLD_EVENTS_MAX) {
+fn fold(shared: &Shared, leaves: Vec<Folded>) {
+    for some in leaves.chunks(limits::FOLD_EVENTS_MAX) {
         let mut facts = write(&shared.facts);
-        for recorded in some {
-            facts.apply(recorded);
+        for leaf in some {
+            match leaf {
+                Folded::Fact(recorded) => facts.apply(recorded),
+                Folded::Passed {
+                    position,
+                    record_time,
+                    refused,
+                } => facts.pass(*position, *record_time, *refused),
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     open::{self, Found},
     own_event, scrubber,
     shared::{Counts, Durable, Shared, Writing, read},
+    stream::Side,
     words::{Config, Heads, Host, Progress},
     writer::Writer,
 };
@@ -49,6 +50,7 @@ impl Ledger {
             &config.directory,
             &config.state_directory,
             &config.holder,
+            config.new_ledger_id.as_deref(),
             &mut random,
         )?;
         let mut found = open::find(&config, place, progress)?;
@@ -66,6 +68,7 @@ impl Ledger {
                     journal,
                     tree,
                     orders: receiver,
+                    held: None,
                 };
                 write_own(&mut writer, lost.as_ref())?;
                 Some(spawn("waybill-writer", move || writer.run())?)
@@ -96,7 +99,8 @@ impl Ledger {
 /// A new ledger's first leaf is its own, and so is the first one after an accepted loss.
 fn write_own(writer: &mut Writer, lost: Option<&Head>) -> Result<(), Fault> {
     let shared = &writer.shared;
-    if *read(&shared.writing) != Writing::Open {
+    // With a stream, what the ledger says itself is a message too, and the first leaf is its epoch's.
+    if *read(&shared.writing) != Writing::Open || shared.stream.is_some() {
         return Ok(());
     }
     let (durable, now) = (read(&shared.durable).clone(), (shared.host.clock)());
@@ -118,7 +122,12 @@ fn write_own(writer: &mut Writer, lost: Option<&Head>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn share(config: Config, host: Host, found: Found) -> Result<Shared, Fault> {
+fn share(mut config: Config, host: Host, mut found: Found) -> Result<Shared, Fault> {
+    let line = open::line(&mut found, config.stream.is_some())?;
+    let stream = config
+        .stream
+        .take()
+        .map(|stream| Arc::new(Side::new(stream, line)));
     let Found {
         place,
         database,
@@ -176,6 +185,8 @@ fn share(config: Config, host: Host, found: Found) -> Result<Shared, Fault> {
         folded_from: position,
         stopping: AtomicBool::new(false),
         journal_bytes: AtomicU64::new(0),
+        stream,
+        conflicts_on_record: Mutex::default(),
     })
 }
 

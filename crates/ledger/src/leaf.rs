@@ -2,9 +2,10 @@
 use std::sync::OnceLock;
 
 use waybill_core::{Entity, Event};
-use waybill_proto::parse;
 use waybill_store::{Hash, Keys, Pure, Record, Verdict, Word};
 use waybill_tlog::leaf::{Leaf, commitment, headers_digest};
+
+use crate::stream;
 
 /// The functions that the store is lent (LEDGER J, S6).
 pub(crate) const PURE: Pure = Pure { leaf: hash, index };
@@ -37,10 +38,26 @@ fn headers(record: &Record) -> Hash {
 
 /// What reads find a record by, from its bytes alone.
 pub(crate) fn index(record: &Record) -> Keys {
-    match record.verdict {
-        Verdict::Undecodable => Keys::default(),
-        _ => parse::parse(&record.bytes).map_or_else(|_| Keys::default(), |event| keys(&event)),
+    let mut keys =
+        stream::of_record(record).map_or_else(|_| Keys::default(), |read| keys(&read.event));
+    if is_refused(record.verdict) {
+        keys.words.push(refused_word());
+        keys.words.sort_unstable();
     }
+    keys
+}
+
+/// Whether a leaf is no fact and no repeat either.
+pub(crate) fn is_refused(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Admitted | Verdict::Ledger | Verdict::Duplicate => false,
+        Verdict::Conflict | Verdict::Undecodable | Verdict::Refused => true,
+    }
+}
+
+/// The word that finds what is refused.
+pub(crate) fn refused_word() -> Word {
+    Word::of(&["leaf:refused"])
 }
 
 /// What reads find an event by.

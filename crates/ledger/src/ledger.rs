@@ -55,11 +55,17 @@ impl Ledger {
         sender: &Sender,
     ) -> Result<Vec<Emitted>, Rejection> {
         let size = check_batch(&events).map_err(Rejection::Refused)?;
-        self.make_room(events.len(), size)?;
+        let count = events.len();
+        self.make_room(count, size)?;
         let items = events
             .into_iter()
             .map(|bytes| self.parse(bytes, sender))
             .collect();
+        if let Some(side) = self.shared.stream.clone() {
+            let _room = Room(self.shared.clone(), count, size);
+            self.check_in_flight()?;
+            return self.emit_to_stream(&side, items, &sender.name).await;
+        }
         let (reply, answer) = oneshot::channel();
         let job = Job {
             items,
@@ -230,6 +236,17 @@ impl Drop for Threads {
         if let Err(fault) = self.stop() {
             tracing::error!(error = %chain(&fault), "the ledger did not stop cleanly");
         }
+    }
+}
+
+/// Events that are on their way through the broker, counted until they are answered or given up.
+struct Room(Arc<Shared>, usize, usize);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let counts = &self.0.counts;
+        counts.queued_events.fetch_sub(self.1, Ordering::Relaxed);
+        counts.queued_bytes.fetch_sub(self.2, Ordering::Relaxed);
     }
 }
 

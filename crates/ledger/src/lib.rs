@@ -42,6 +42,6 @@ pub use waybill_store::{
 };
 pub use words::{
     AsOf, AtLeast, Basis, Checkpoint, Config, Consistency, Emitted, Entry, Filter, Finding, Heads,
-    Host, Inclusion, Key, Page, Progress, Proven, ReadFailure, ReadOptions, Receipt, Refused,
-    Rejection, Severity, State, Status,
+    Host, Inclusion, Key, Leaves, Page, Progress, Proven, ReadFailure, ReadOptions, Receipt,
+    Refused, Rejection, Severity, State, Status,
 };

@@ -58,6 +58,7 @@ pub fn accept(
         &config.directory,
         &config.state_directory,
         &config.holder,
+        None,
         &mut random,
     )?;
     let head = place

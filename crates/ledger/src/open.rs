@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use waybill_store::{
-    Damage, Fault, Keys, Tip,
+    Damage, Fault, Keys, Record, Tip,
     database::{self, Database, Meta, Step},
     journal::{self, Frame, Journal, Recovery},
     place::{self, Head, Place},
@@ -13,6 +13,7 @@ use waybill_tlog::Frontier;
 use crate::{
     leaf, limits,
     shared::Writing,
+    stream::{self, Line},
     words::{Config, Finding, Progress, Severity},
     writer::chain,
 };
@@ -114,6 +115,57 @@ fn behind(tip: Option<&Tip>, damage: Damage, known: u64) -> Option<Damage> {
         last_position: (!open).then_some(known),
         ..damage
     })
+}
+
+/// The epoch of a stream that the journal ends in. Without a stream to follow, such a ledger is for reading only (LEDGER Q5).
+pub(crate) fn line(found: &mut Found, has_stream: bool) -> Result<Option<Line>, Fault> {
+    let Some(tip) = &found.tip else {
+        return Ok(None);
+    };
+    let Some(last) = found.database.record_checked(tip.position, &leaf::PURE)? else {
+        return Ok(None);
+    };
+    if last.epoch == 0 {
+        return Ok(None);
+    }
+    let Some(leaf) = epoch_leaf(found, &last)? else {
+        let why = format!("the leaf that opened epoch {} is not found", last.epoch);
+        found.writing = Writing::Closed(why);
+        return Ok(None);
+    };
+    if !has_stream && found.writing == Writing::Open {
+        let stream = stream::stream_of(&leaf).unwrap_or_default();
+        let why = format!("its positions come from stream `{stream}`");
+        found.findings.push(Finding {
+            severity: Severity::Warn,
+            code: "stream_not_followed",
+            text: format!("this ledger is open for reading only: {why}"),
+            remedy: format!("serve it with `--nats URL --stream {stream}`"),
+        });
+        found.writing = Writing::Closed(format!(
+            "{why}; serve it with `--nats URL --stream {stream}`"
+        ));
+    }
+    let line = stream::line_of(&leaf);
+    Ok(line.map(|line| Line {
+        last_sequence: last.stream_sequence.max(line.last_sequence),
+        ..line
+    }))
+}
+
+/// The leaf that opened the epoch of a record.
+fn epoch_leaf(found: &Found, last: &Record) -> Result<Option<Record>, Fault> {
+    let ledger_id: Arc<str> = Arc::from(found.place.ledger_id());
+    let identity = stream::leaf_identity(&ledger_id, last.epoch);
+    let fingerprint = seen::fingerprint(&identity.source, &identity.id);
+    for position in found.seen.candidates(fingerprint) {
+        let record = found.database.record_checked(position, &leaf::PURE)?;
+        let is_it = |record: &Record| record.source == identity.source && record.id == identity.id;
+        if let Some(record) = record.filter(is_it) {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
 }
 
 /// Compares the journal with the head file, which may know of more (LEDGER J4).
@@ -332,10 +384,7 @@ impl<'a> CatchUp<'a> {
             self.tree.push(leaf, &mut |level, index, hash| {
                 nodes.push((level, index, hash))
             });
-            self.seen.insert(
-                seen::fingerprint(&record.source, &record.id),
-                record.position,
-            );
+            self.seen.insert(record.fingerprint(), record.position);
             self.pending.keys.push(leaf::index(&record));
             self.pending.leaves.push(leaf);
             self.pending.records.push(Arc::new(record));

@@ -106,6 +106,8 @@ impl Ledger {
                 .shared
                 .receipt(&record, inclusion.leaf_hash, &durable, false),
             leaf: leaf::leaf(&record).encode().to_vec(),
+            subject: record.subject.clone(),
+            headers: record.headers.clone(),
             event: record.bytes.clone(),
             checkpoint,
             inclusion: inclusion.path,

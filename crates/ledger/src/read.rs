@@ -2,14 +2,14 @@
 use std::sync::Arc;
 
 use waybill_core::{Code, Entity, Identity, Refusal};
-use waybill_proto::parse;
-use waybill_store::{Damage, Record, Word, database::Selection, seen};
+use waybill_store::{Damage, Record, Verdict, Word, database::Selection, seen};
 
 use crate::{
     leaf,
     ledger::Ledger,
     shared::read,
-    words::{AtLeast, Entry, Filter, Heads, Key, Page, ReadFailure, Receipt},
+    stream,
+    words::{AtLeast, Entry, Filter, Heads, Key, Leaves, Page, ReadFailure, Receipt},
 };
 
 impl Ledger {
@@ -26,7 +26,21 @@ impl Ledger {
                 self.shared.record(*position)?.ok_or_else(absent)?
             }
         };
-        Ok(entry(record))
+        Ok(self.explained(entry(record)))
+    }
+
+    /// Adds why a leaf is no fact.
+    fn explained(&self, mut entry: Entry) -> Entry {
+        let record = &entry.record;
+        let first = (record.verdict == Verdict::Conflict).then(|| {
+            let identity = Identity {
+                source: record.source.clone(),
+                id: record.id.clone(),
+            };
+            self.find(&identity).map_or(0, |first| first.position)
+        });
+        entry.refusal = stream::refusal_of(record, first);
+        entry
     }
 
     /// The plain receipt of an event: its first position, with today's tree.
@@ -97,8 +111,12 @@ impl Ledger {
         if first > last {
             return Ok((entries, None));
         }
+        let mut all = words(filter);
+        if filter.leaves == Leaves::Refused {
+            all.push(leaf::refused_word());
+        }
         let selection = Selection {
-            all: words(filter),
+            all,
             any: filter
                 .kinds
                 .iter()
@@ -117,7 +135,9 @@ impl Ledger {
                 return Ok((entries, Some(position)));
             }
             let record = self.shared.record(position)?;
-            if let Some(entry) = record.map(entry).filter(|entry| matches(filter, entry)) {
+            let wanted = record.filter(|record| is_wanted(filter.leaves, record.verdict));
+            let entry = wanted.map(|record| self.explained(entry(record)));
+            if let Some(entry) = entry.filter(|entry| matches(filter, entry)) {
                 entries.push(entry);
             }
         }
@@ -198,14 +218,27 @@ impl Ledger {
 
 /// A record as reads give it.
 pub(crate) fn entry(record: Arc<Record>) -> Entry {
-    let event = parse::parse(&record.bytes).ok();
+    let (event, wire) = match stream::of_record(&record) {
+        Ok(read) => (Some(read.event), Some(read.wire)),
+        Err(refused) => (None, refused.wire),
+    };
     let natural_key = event.as_ref().map(|event| event.natural_key);
     let entities: Vec<Entity> = event.map(|event| event.entities).unwrap_or_default();
     Entry {
         leaf_hash: leaf::hash(&record),
+        event: wire,
+        refusal: None,
         natural_key,
         entities,
         record,
+    }
+}
+
+fn is_wanted(leaves: Leaves, verdict: Verdict) -> bool {
+    match leaves {
+        Leaves::Facts => verdict.is_fact(),
+        Leaves::All => true,
+        Leaves::Refused => leaf::is_refused(verdict),
     }
 }
 

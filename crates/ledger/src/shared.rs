@@ -1,6 +1,6 @@
 //! What the threads and the handle share.
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize},
@@ -15,7 +15,10 @@ use waybill_store::{
 use waybill_tlog::{Frontier, checkpoint::SigningKey};
 use waybill_views::Facts;
 
-use crate::words::{Config, Finding, Heads, Host};
+use crate::{
+    stream::Side,
+    words::{Config, Finding, Heads, Host},
+};
 
 /// One group commit that is durable: what sled and the views still have to take in.
 pub(crate) struct Batch {
@@ -113,6 +116,28 @@ pub(crate) struct Shared {
     pub(crate) folded_from: u64,
     pub(crate) stopping: AtomicBool,
     pub(crate) journal_bytes: AtomicU64,
+    /// The stream that gives the positions, where one does.
+    pub(crate) stream: Option<Arc<Side>>,
+    /// Fingerprints of identities whose first conflict is known to be on record.
+    pub(crate) conflicts_on_record: Mutex<HashSet<u64>>,
+}
+
+/// Identities that are kept; beyond that an identity's conflict may be put on record once more, which does no harm.
+const CONFLICTS_KEPT: usize = 100_000;
+
+impl Shared {
+    /// Whether an identity's first conflict is known to be on record.
+    pub(crate) fn conflict_on_record(&self, fingerprint: u64) -> bool {
+        lock(&self.conflicts_on_record).contains(&fingerprint)
+    }
+
+    /// Notes that an identity's first conflict is on record.
+    pub(crate) fn put_conflict_on_record(&self, fingerprint: u64) {
+        let mut known = lock(&self.conflicts_on_record);
+        if known.len() < CONFLICTS_KEPT {
+            known.insert(fingerprint);
+        }
+    }
 }
 
 /// The tree's right edge; only the writer has it after start.

@@ -11,6 +11,7 @@ use crate::{
     admit::RULES_VERSION,
     ledger::Ledger,
     shared::{Shared, Writing, lock, read},
+    stream::StreamStatus,
     words::{ReadFailure, State, Status},
 };
 
@@ -21,10 +22,15 @@ impl Ledger {
         let shared = &self.shared;
         let heads = *shared.heads.borrow();
         let durable = read(&shared.durable).clone();
-        let (emits, emits_reason) = match &*read(&shared.writing) {
-            Writing::Open => (State::Serving, String::new()),
-            Writing::Paused(why) | Writing::Closed(why) => (State::Refusing, why.clone()),
+        let stream = shared.stream.as_ref().map(|side| side.status());
+        let not_followed = shared.stream.as_ref().and_then(|side| side.rejection());
+        let (emits, emits_reason) = match (&*read(&shared.writing), not_followed) {
+            (Writing::Paused(why) | Writing::Closed(why), _) => (State::Refusing, why.clone()),
+            (Writing::Open, Some(rejection)) => (State::Refusing, rejection.to_string()),
+            (Writing::Open, None) => (State::Serving, String::new()),
         };
+        let mut findings = lock(&shared.findings).clone();
+        findings.extend(stream.iter().flat_map(StreamStatus::findings));
         let questions = if heads.folded >= shared.folded_from {
             State::Serving
         } else {
@@ -36,7 +42,7 @@ impl Ledger {
             heads,
             root: durable.root,
             record_time: durable.record_time,
-            epoch: 0,
+            epoch: self.epoch(),
             rules_version: RULES_VERSION,
             emits,
             emits_reason,
@@ -50,8 +56,17 @@ impl Ledger {
             refusal_count: lock(&shared.side_log).total_count(),
             scrub_time: *lock(&shared.scrub_time),
             verifier_key: shared.signing_key.verifier_key().to_vkey(),
-            findings: lock(&shared.findings).clone(),
+            findings,
+            stream,
+            refused_leaf_count: read(&shared.facts).refused_leaf_count(heads.folded),
         }
+    }
+
+    /// The epoch that the head belongs to.
+    fn epoch(&self) -> u32 {
+        let position = read(&self.shared.durable).position;
+        let head = self.shared.record(position).ok().flatten();
+        head.map_or(0, |record| record.epoch)
     }
 
     /// Refusals, newest first: those numbered below `before` (`None`: the newest), at most `limit`.

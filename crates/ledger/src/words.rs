@@ -4,6 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use waybill_core::{Entity, Identity, Refusal, Time};
 use waybill_store::{Fault, Hash, Record};
 
+use crate::stream::{StreamConfig, StreamStatus};
+
 /// Where a ledger lives and what it may use.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -24,6 +26,10 @@ pub struct Config {
     pub scrub_every: Duration,
     /// How the lock file names this process to others: an address to ask, or a command.
     pub holder: String,
+    /// The stream that gives the positions; `None`: this ledger orders by itself (LEDGER Q1, Q2).
+    pub stream: Option<StreamConfig>,
+    /// The ledger id that a new directory gets, where the stream belongs to a ledger already.
+    pub new_ledger_id: Option<String>,
 }
 
 /// Tells the time.
@@ -136,8 +142,12 @@ pub enum Key {
 /// An event as reads give it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// The record; its bytes are the event's own.
+    /// The record; its bytes are the event's own, or the message's.
     pub record: Arc<Record>,
+    /// The encoded event that the record means; `None` where none can be read.
+    pub event: Option<bytes::Bytes>,
+    /// Why it is no fact, where it is none and no repeat.
+    pub refusal: Option<Refusal>,
     /// Hash of its leaf.
     pub leaf_hash: Hash,
     /// What makes it the same fact as another; `None` for what cannot be parsed.
@@ -166,6 +176,20 @@ pub struct Filter {
     pub last_position: u64,
     /// Newest first.
     pub descending: bool,
+    /// Which leaves.
+    pub leaves: Leaves,
+}
+
+/// Which leaves of the tree a list holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaves {
+    /// Facts.
+    #[default]
+    Facts,
+    /// Everything, repeats and what could not be read included.
+    All,
+    /// Conflicts, and what was refused or could not be read.
+    Refused,
 }
 
 /// One page of a list.
@@ -229,6 +253,10 @@ pub struct Proven {
     pub receipt: Receipt,
     /// The leaf's bytes.
     pub leaf: Vec<u8>,
+    /// The message's subject; empty for the local sequencer.
+    pub subject: String,
+    /// The message's kept headers.
+    pub headers: Vec<(String, String)>,
     /// The event's bytes.
     pub event: bytes::Bytes,
     /// Newest signed checkpoint.
@@ -325,6 +353,8 @@ pub struct Basis {
     pub assumed_lag_nanos: Option<i64>,
     /// Events that assumed knowledge left out because they have no occur time.
     pub excluded_count: u64,
+    /// Leaves up to the position that are no facts and no repeats.
+    pub refused_leaf_count: u64,
 }
 
 /// Whether something is served.
@@ -405,6 +435,10 @@ pub struct Status {
     pub verifier_key: String,
     /// What start-up and self-checks found.
     pub findings: Vec<Finding>,
+    /// The stream that gives the positions, where one does.
+    pub stream: Option<StreamStatus>,
+    /// Leaves that are no facts and no repeats.
+    pub refused_leaf_count: u64,
 }
 
 impl From<Fault> for ReadFailure {

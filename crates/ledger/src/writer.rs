@@ -15,6 +15,7 @@ use crate::{
     admit::{self, RULES_VERSION, Verdict},
     leaf, limits, own_event,
     shared::{Batch, Durable, Shared, Tree, Writing, read, write},
+    stream::{Opening, Take},
     words::{Emitted, Receipt, Refused, Rejection},
 };
 
@@ -22,6 +23,10 @@ use crate::{
 pub(crate) enum Order {
     /// Record these.
     Emit(Job),
+    /// Record these messages of the stream.
+    Take(Take),
+    /// Begin an epoch of the stream.
+    Open(Box<Opening>),
     /// Finish and end.
     Stop,
 }
@@ -57,16 +62,35 @@ pub(crate) struct Writer {
     pub(crate) journal: Journal,
     pub(crate) tree: Tree,
     pub(crate) orders: mpsc::Receiver<Order>,
+    /// An order that was received while others were gathered.
+    pub(crate) held: Option<Order>,
 }
 
 /// A group commit in the making.
 #[derive(Default)]
-struct Draft {
-    records: Vec<Record>,
+pub(crate) struct Draft {
+    pub(crate) records: Vec<Record>,
     events: Vec<Option<Arc<Event>>>,
     fingerprints: Vec<u64>,
-    by_identity: HashMap<Identity, usize>,
+    /// Facts only.
+    pub(crate) by_identity: HashMap<Identity, usize>,
     size: usize,
+}
+
+impl Draft {
+    /// Adds a record. A fact comes with its event and its identity's fingerprint, other leaves with neither.
+    pub(crate) fn push(&mut self, record: Record, fact: Option<(Arc<Event>, u64)>) -> usize {
+        let index = self.records.len();
+        self.size += record.bytes.len();
+        let (event, fingerprint) = fact.unzip();
+        self.fingerprints.push(fingerprint.unwrap_or_default());
+        if let Some(event) = &event {
+            self.by_identity.insert(event.identity.clone(), index);
+        }
+        self.records.push(record);
+        self.events.push(event);
+        index
+    }
 }
 
 /// What an item will be answered once the commit is durable.
@@ -84,17 +108,24 @@ enum Slot {
 impl Writer {
     /// Works until told to stop, or until nobody can tell it anything any more.
     pub(crate) fn run(mut self) {
-        while let Ok(Order::Emit(job)) = self.orders.recv() {
-            let (jobs, stop) = self.gather(job);
-            self.commit(jobs);
-            if stop {
-                break;
+        while let Some(order) = self.held.take().or_else(|| self.orders.recv().ok()) {
+            match order {
+                Order::Emit(job) => {
+                    let jobs = self.gather(job);
+                    self.commit(jobs);
+                }
+                Order::Take(take) => {
+                    let takes = self.gather_takes(take);
+                    self.take(takes);
+                }
+                Order::Open(opening) => self.open_epoch(*opening),
+                Order::Stop => break,
             }
         }
     }
 
     /// Takes what else is waiting, so that a crowd shares one fdatasync and a lone event waits for nobody (LEDGER J2).
-    fn gather(&self, first: Job) -> (Vec<Job>, bool) {
+    fn gather(&mut self, first: Job) -> Vec<Job> {
         let (mut events, mut bytes) = (first.items.len(), first.size);
         let mut jobs = vec![first];
         while events < limits::COMMIT_EVENTS_MAX && bytes < limits::COMMIT_BYTES_MAX {
@@ -104,11 +135,14 @@ impl Writer {
                     bytes += job.size;
                     jobs.push(job);
                 }
-                Ok(Order::Stop) => return (jobs, true),
+                Ok(other) => {
+                    self.held = Some(other);
+                    break;
+                }
                 Err(_) => break,
             }
         }
-        (jobs, false)
+        jobs
     }
 
     fn commit(&mut self, jobs: Vec<Job>) {
@@ -130,6 +164,7 @@ impl Writer {
                 Err(fault) => drop(job.reply.send(Err(unreadable(&fault)))),
             }
         }
+        self.seal(&mut draft.records);
         match self.append(draft) {
             Ok(batch) => self.answer(replies, batch.as_deref()),
             Err(fault) => {
@@ -142,7 +177,7 @@ impl Writer {
     }
 
     /// Whether writing is possible now; tries to get it going again where the cause may be gone (LEDGER J5).
-    fn ready(&mut self) -> Result<(), Writing> {
+    pub(crate) fn ready(&mut self) -> Result<(), Writing> {
         let state = read(&self.shared.writing).clone();
         match state {
             Writing::Closed(_) => return Err(state),
@@ -162,7 +197,7 @@ impl Writer {
     }
 
     /// Notes why writing stopped. The next emit tries again; what lies beyond the last fdatasync is left behind.
-    fn failed(&self, fault: &Fault) -> Writing {
+    pub(crate) fn failed(&self, fault: &Fault) -> Writing {
         let why = Writing::Paused(chain(fault));
         let mut writing = write(&self.shared.writing);
         if *writing != why {
@@ -279,8 +314,7 @@ impl Writer {
             true => Vec::new(),
             false => vec![("Waybill-Sender".to_owned(), sender.to_string())],
         };
-        draft.size += bytes.len();
-        draft.records.push(Record {
+        let record = Record {
             position: self.journal.tip().position + index as u64 + 1,
             record_time: Time::default(),
             epoch: 0,
@@ -295,19 +329,15 @@ impl Writer {
             kind: Arc::from(&*event.kind.0),
             flags: 0,
             bytes,
-        });
-        draft.by_identity.insert(event.identity.clone(), index);
-        draft.events.push(Some(Arc::new(event)));
-        draft.fingerprints.push(fingerprint);
-        index
+        };
+        draft.push(record, Some((Arc::new(event), fingerprint)))
     }
 
-    /// Seals the draft, makes it durable, and hands it on. Nothing of it is known to anyone before that.
-    fn append(&mut self, mut draft: Draft) -> Result<Option<Arc<Batch>>, Fault> {
+    /// Makes the draft durable, and hands it on. Nothing of it is known to anyone before that.
+    pub(crate) fn append(&mut self, draft: Draft) -> Result<Option<Arc<Batch>>, Fault> {
         if draft.records.is_empty() {
             return Ok(None);
         }
-        self.seal(&mut draft.records);
         let mut tree = self.tree.clone();
         let mut nodes = Vec::with_capacity(2 * draft.records.len());
         let leaves: Vec<_> = draft.records.iter().map(leaf::hash).collect();
@@ -347,6 +377,7 @@ impl Writer {
             Stored::Ledger,
             &Arc::from(""),
         );
+        self.seal(&mut draft.records);
         self.append(draft).map(|_| ())
     }
 

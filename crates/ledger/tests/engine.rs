@@ -53,6 +53,8 @@ impl Bed {
             view_checkpoint_events: 20,
             scrub_every: Duration::from_millis(20),
             holder: "a test".to_owned(),
+            stream: None,
+            new_ledger_id: None,
         }
     }
 

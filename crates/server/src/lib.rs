@@ -16,6 +16,7 @@ mod json_door;
 mod json_emit;
 mod ledger_service;
 mod metrics;
+mod operate_service;
 mod page_token;
 mod pages;
 mod questions;

@@ -25,7 +25,8 @@ use waybill_proto::{
     FILE_DESCRIPTOR_SET,
     server::{
         delivery_service_server::DeliveryServiceServer, emit_service_server::EmitServiceServer,
-        ledger_service_server::LedgerServiceServer, trace_service_server::TraceServiceServer,
+        ledger_service_server::LedgerServiceServer, operate_service_server::OperateServiceServer,
+        trace_service_server::TraceServiceServer,
     },
 };
 
@@ -37,6 +38,7 @@ use crate::{
     health, json_door,
     ledger_service::Reads,
     metrics::Metrics,
+    operate_service::Operates,
     pages,
     questions::Questions,
     settings::{Limits, NotLoopback, Settings, check_listen},
@@ -138,6 +140,7 @@ where
             .add_service(
                 TraceServiceServer::new(questions.clone()).max_decoding_message_size(bytes),
             )
+            .add_service(OperateServiceServer::new(Operates(shared.clone())))
             .add_service(DeliveryServiceServer::new(questions).max_decoding_message_size(bytes))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)

@@ -12,7 +12,7 @@ use waybill_core::{
     Refusal,
     refusal::{Code as Rule, is_unsafe_in_text, shown},
 };
-use waybill_ledger::{ReadFailure, Rejection};
+use waybill_ledger::{ReadFailure, Rejection, stream::BrokerFault};
 use waybill_views::trace::Resolution;
 
 /// The domain of every `ErrorInfo.reason`.
@@ -49,6 +49,27 @@ pub(crate) fn rejected(rejection: &Rejection) -> Status {
             } else {
                 failure.status()
             }
+        }
+    }
+}
+
+/// A decision does not fit the state that the ledger is in.
+pub(crate) fn unfit(refusal: &Refusal) -> Status {
+    let code = match refusal.code {
+        Rule::Contradiction => Code::FailedPrecondition,
+        _ => Code::InvalidArgument,
+    };
+    refused_as(code, refusal)
+}
+
+/// The broker did not do what was asked.
+pub(crate) fn broker(fault: &BrokerFault) -> Status {
+    match fault {
+        BrokerFault::Away(_) => Failure::new(Code::Unavailable, "BROKER_AWAY", fault)
+            .retry_after(RETRY_LATER)
+            .status(),
+        BrokerFault::Refused(_) => {
+            Failure::new(Code::FailedPrecondition, "BROKER_REFUSED", fault).status()
         }
     }
 }

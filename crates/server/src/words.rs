@@ -149,7 +149,7 @@ pub(crate) fn basis(basis: &Basis) -> pb::Basis {
         evaluated_time: Some(timestamp(basis.evaluated_time)),
         knowledge: Some(pb::Knowledge { order: Some(order) }),
         excluded_count: basis.excluded_count,
-        refused_leaf_count: 0,
+        refused_leaf_count: basis.refused_leaf_count,
     }
 }
 

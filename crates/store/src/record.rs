@@ -4,6 +4,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waybill_core::Time;
 
+use crate::seen;
+
 /// SHA-256.
 pub type Hash = [u8; 32];
 
@@ -55,6 +57,17 @@ pub enum Verdict {
     Undecodable,
     /// An event that breaks a rule, or that its subject or headers contradict.
     Refused,
+}
+
+impl Record {
+    /// Fingerprint of its identity; 0 where it is no fact, for only facts stand under an identity.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        match self.verdict.is_fact() {
+            true => seen::fingerprint(&self.source, &self.id),
+            false => 0,
+        }
+    }
 }
 
 impl Verdict {

@@ -68,6 +68,8 @@ pub struct Facts {
     /// Only commits that revert, fix or pick have one.
     pub(crate) marks: BTreeMap<Slot, CommitMarks>,
     timeline: Timeline,
+    /// Positions of leaves that are no facts and no repeats either.
+    pub(crate) refused: Vec<u64>,
     /// Folded in another order than the ledger's.
     relabelled: bool,
 }
@@ -82,6 +84,20 @@ impl Facts {
     /// Takes in one event. Positions must rise; an identity that was applied before changes nothing but the head.
     pub fn apply(&mut self, recorded: &Recorded) {
         self.apply_from(recorded, recorded.position);
+    }
+
+    /// Takes note of a leaf that is no fact: a repeat, or one that was refused. Positions must rise.
+    pub fn pass(&mut self, position: u64, record_time: Time, refused: bool) {
+        self.timeline.push(position, record_time);
+        if refused {
+            self.refused.push(position);
+        }
+    }
+
+    /// Leaves up to a position that are no facts and no repeats: conflicts, and messages that were refused or unreadable.
+    #[must_use]
+    pub fn refused_leaf_count(&self, as_of: u64) -> u64 {
+        self.refused.partition_point(|&position| position <= as_of) as u64
     }
 
     /// The last position applied and its record time; `(0, None)` before the first.

@@ -94,8 +94,11 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
 }
 
 /// Messages of a stream in order, as far as the broker keeps its word: the ledger checks each sequence itself.
+///
+/// A feed ends with a fault when the connection breaks, also where the client connects again by itself: the broker may have
+/// forgotten meanwhile, and the ledger compares before it takes in anything more.
 pub trait Feed: Send {
-    /// The next messages, at least one; waits for them. A fault ends the feed.
+    /// The next messages, at least one; waits for them. A fault ends the feed. Loses nothing when it is dropped while it waits.
     fn next(&mut self) -> BoxFuture<'_, Result<Vec<Message>, BrokerFault>>;
 
     /// Says that everything up to a sequence is recorded durably. A lost acknowledgement does no harm.

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use waybill_core::{Code, Refusal, Time};
-use waybill_ledger::{AsOf, AtLeast, Filter, Key, ReadOptions};
+use waybill_ledger::{AsOf, AtLeast, Filter, Key, Leaves, ReadOptions};
 use waybill_proto::{limits::REFERENCE_BYTES_MAX, pb};
 
 use super::{duration_nanos, identity, time, time_if_given};
@@ -137,7 +137,25 @@ pub(crate) fn filter(filter: Option<pb::EventFilter>, descending: bool) -> Resul
         first_position: filter.first_position.max(1),
         last_position: filter.last_position,
         descending,
+        leaves: leaves(filter.leaves)?,
     })
+}
+
+fn leaves(selection: i32) -> Result<Leaves, Refusal> {
+    match pb::LeafSelection::try_from(selection) {
+        Ok(pb::LeafSelection::Unspecified | pb::LeafSelection::Facts) => Ok(Leaves::Facts),
+        Ok(pb::LeafSelection::All) => Ok(Leaves::All),
+        Ok(pb::LeafSelection::Refused) => Ok(Leaves::Refused),
+        Err(_) => {
+            let rule = "not a selection that this version knows";
+            Err(Refusal::new(
+                Code::OutOfRange,
+                "filter.leaves",
+                selection,
+                rule,
+            ))
+        }
+    }
 }
 
 /// A half-open stretch of time whose ends are in order; its fields are `<prefix>start_time` and `<prefix>end_time`.

@@ -1,5 +1,7 @@
 //! What the ledger answers, as the wire says it.
 use bytes::Bytes;
+use waybill_core::Refusal;
+use waybill_ledger::stream::{Condition, Peer, StreamStatus};
 use waybill_ledger::{
     Checkpoint, Consistency, Emitted, Entry, Finding, Inclusion, Proven, Receipt, RefusalEntry,
     Refused, Severity, State, Status, Verdict,
@@ -43,17 +45,21 @@ pub(crate) fn receipt(receipt: &Receipt) -> pb::Receipt {
 
 /// Why one event was refused.
 pub(crate) fn refusal(refused: &Refused) -> pb::Refusal {
-    let why = &refused.refusal;
+    let recorded = refused.recorded.as_ref();
     pb::Refusal {
-        code: why.code.as_str().to_owned(),
-        field: why.field.clone(),
-        value: why.value.clone(),
-        rule: why.rule.clone(),
-        hint: why.hint.clone(),
-        recorded: refused
-            .recorded
-            .as_ref()
-            .map(|(identity, position)| event_ref(identity, *position)),
+        recorded: recorded.map(|(identity, position)| event_ref(identity, *position)),
+        ..why(&refused.refusal)
+    }
+}
+
+fn why(refusal: &Refusal) -> pb::Refusal {
+    pb::Refusal {
+        code: refusal.code.as_str().to_owned(),
+        field: refusal.field.clone(),
+        value: refusal.value.clone(),
+        rule: refusal.rule.clone(),
+        hint: refusal.hint.clone(),
+        recorded: None,
     }
 }
 
@@ -81,9 +87,12 @@ pub(crate) fn event(entry: &Entry) -> raw::RecordedEvent {
             .collect(),
         verdict: verdict(record.verdict).into(),
         subject: record.subject.clone(),
-        refusal: None,
-        undecodable_bytes: Bytes::new(),
-        event: record.bytes.clone(),
+        refusal: entry.refusal.as_ref().map(why),
+        undecodable_bytes: match entry.event {
+            Some(_) => Bytes::new(),
+            None => record.bytes.clone(),
+        },
+        event: entry.event.clone().unwrap_or_default(),
     }
 }
 
@@ -105,6 +114,12 @@ pub(crate) fn proven(proven: Proven) -> pb::ProvenReceipt {
         receipt: Some(receipt(&proven.receipt)),
         leaf: Bytes::from(proven.leaf),
         event_bytes: proven.event,
+        subject: proven.subject,
+        headers: proven
+            .headers
+            .into_iter()
+            .map(|(name, value)| pb::KeptHeader { name, value })
+            .collect(),
         inclusion_path: path(&proven.inclusion),
         consistent_from_size: consistency.map_or(0, |it| it.old_size),
         consistency_path: consistency.map(|it| path(&it.path)).unwrap_or_default(),
@@ -194,7 +209,55 @@ pub(crate) fn status(status: &Status) -> pb::GetStatusResponse {
         scrub_time: status.scrub_time.map(timestamp),
         verifier_key: status.verifier_key.clone(),
         findings: status.findings.iter().map(finding).collect(),
-        stream: None,
+        stream: status.stream.as_ref().map(|it| stream(it, status)),
+    }
+}
+
+fn stream(stream: &StreamStatus, status: &Status) -> pb::StreamStatus {
+    let (base_position, first_sequence) = stream.base.unwrap_or_default();
+    let (condition, frozen, reason) = match &stream.condition {
+        Condition::Following => (pb::StreamCondition::Following, None, ""),
+        Condition::Away(why) => (pb::StreamCondition::Away, None, why.as_str()),
+        Condition::Frozen(freeze) => (
+            pb::StreamCondition::Frozen,
+            Some(freeze),
+            freeze.reason.as_str(),
+        ),
+    };
+    let leaf = |hash: Option<[u8; 32]>| hash.as_ref().map(super::hash).unwrap_or_default();
+    pb::StreamStatus {
+        name: stream.name.clone(),
+        condition: condition.into(),
+        reason: reason.to_owned(),
+        remedy: frozen
+            .map(|freeze| freeze.remedy.clone())
+            .unwrap_or_default(),
+        base_position,
+        first_sequence,
+        recorded_sequence: stream.recorded_sequence,
+        broker_sequence: stream.broker_sequence,
+        ledger_leaf_hash: leaf(frozen.and_then(|freeze| freeze.ledger_leaf)),
+        broker_leaf_hash: leaf(frozen.and_then(|freeze| freeze.broker_leaf)),
+        head_root: hash(&status.root),
+        redelivered_count: stream.redelivered_count,
+        clamped_count: stream.clamped_count,
+        sync: stream.durability.sync.clone(),
+        durable: stream.durability.durable,
+        peers: stream.peers.iter().map(peer).collect(),
+    }
+}
+
+fn peer(peer: &Peer) -> pb::Peer {
+    let agreement = match peer.same {
+        None => pb::Agreement::Pending,
+        Some(true) => pb::Agreement::Same,
+        Some(false) => pb::Agreement::Different,
+    };
+    pb::Peer {
+        instance_id: peer.instance_id.clone(),
+        position: peer.position,
+        root: hash(&peer.root),
+        agreement: agreement.into(),
     }
 }
 

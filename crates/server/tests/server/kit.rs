@@ -78,6 +78,8 @@ fn ledger(directory: &TempDir) -> Ledger {
         scrub_every: Duration::from_secs(3600),
         cache_bytes: 8 << 20,
         holder: "the server's tests".to_owned(),
+        stream: None,
+        new_ledger_id: None,
     };
     let ticks = AtomicI64::new(0);
     let clock = move || {

@@ -4,7 +4,7 @@
 //! occur time u8, occur time i64, words (u32 each) behind their length in bytes as u32. The fingerprint follows from the
 //! record.
 use super::{Step, index, keys::VALUE_BYTES_MAX, value};
-use crate::{codec, record::Hash, seen};
+use crate::{codec, record::Hash};
 
 /// 1: as above.
 const VERSION: u8 = 1;
@@ -68,7 +68,7 @@ pub(crate) fn read(value: &[u8]) -> Result<Vec<Event>, String> {
                 .map(u32::from_le_bytes)
                 .collect();
             let record = codec::decode(&encoded)?;
-            let fingerprint = seen::fingerprint(&record.source, &record.id);
+            let fingerprint = record.fingerprint();
             Ok(Event {
                 encoded,
                 leaf,

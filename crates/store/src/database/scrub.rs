@@ -11,7 +11,6 @@ use super::{
 use crate::{
     Fault, Pure,
     record::{Hash, Record},
-    seen,
 };
 
 impl Database {
@@ -59,7 +58,7 @@ impl Database {
         let wrong = records
             .iter()
             .zip(fingerprints)
-            .find(|(record, it)| seen::fingerprint(&record.source, &record.id) != *it);
+            .find(|(record, it)| record.fingerprint() != *it);
         if let Some((record, _)) = wrong {
             return Err(self.damage(
                 record.position,

@@ -15,7 +15,7 @@ use super::{
     pages::{self, OpenNumbers, OpenTile, TILE_HASHES, TILE_LEVELS},
     value,
 };
-use crate::{Fault, record::Hash, seen};
+use crate::{Fault, record::Hash};
 
 /// So that opening the database never has many small steps to go through.
 const DELTAS_MAX: usize = 64;
@@ -78,7 +78,7 @@ impl Tail {
         let mut full = false;
         for ((record, &leaf), keys) in step.records.iter().zip(step.leaves).zip(step.keys) {
             full |= self.block.push(record, &mut writes)?;
-            let fingerprint = seen::fingerprint(&record.source, &record.id);
+            let fingerprint = record.fingerprint();
             full |= self.push(
                 leaf,
                 fingerprint,

@@ -59,7 +59,8 @@ impl Place {
     /// Opens a data directory, or makes one with new ids and keys.
     ///
     /// A directory that has a journal and no ids (a restored one), or whose keys are not in `state_dir` (a copy), becomes a
-    /// new instance of the same ledger. `holder` says how others reach this process; `random` fills with bytes that nobody
+    /// new instance of the same ledger. A new tree gets `new_ledger_id` where one is given, for a stream that belongs to a ledger
+    /// already. `holder` says how others reach this process; `random` fills with bytes that nobody
     /// can guess.
     ///
     /// # Errors
@@ -70,6 +71,7 @@ impl Place {
         dir: &Path,
         state_dir: &Path,
         holder: &str,
+        new_ledger_id: Option<&str>,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Self, Fault> {
         check_is_ours(dir)?;
@@ -87,7 +89,8 @@ impl Place {
             found => {
                 let ledger_id = match found {
                     Some(identity) => Some(identity.ledger_id),
-                    None => journal::ledger_id(&journal_dir(dir))?,
+                    None => journal::ledger_id(&journal_dir(dir))?
+                        .or_else(|| new_ledger_id.map(str::to_owned)),
                 };
                 new_instance(dir, state_dir, ledger_id, random)?
             }

@@ -38,7 +38,7 @@ impl World {
 
     fn open_at(&mut self, data: &Path) -> Result<Place, Fault> {
         let state = self.state();
-        Place::open(data, &state, "serves 127.0.0.1:8420", &mut |bytes| {
+        Place::open(data, &state, "serves 127.0.0.1:8420", None, &mut |bytes| {
             self.next += 1;
             bytes.fill(self.next);
         })

@@ -21,7 +21,7 @@ const NAME: &[u8; 13] = b"waybill-facts";
 
 impl Facts {
     /// Raised with every change to what is folded or how it is laid out: a checkpoint of another version is no use.
-    pub const CHECKPOINT_VERSION: u32 = 2;
+    pub const CHECKPOINT_VERSION: u32 = 3;
 
     /// Hands these facts to `sink` in pieces; joined, they are bytes for [`Facts::restore`].
     pub fn checkpoint(&self, sink: &mut dyn FnMut(&[u8])) {
@@ -83,6 +83,7 @@ impl Facts {
         self.ranks.pack(out);
         self.marks.pack(out);
         pack_timeline(&self.timeline, out);
+        self.refused.pack(out);
         self.relabelled.pack(out);
     }
 
@@ -126,6 +127,7 @@ impl Facts {
             ranks: Column::unpack(bytes)?,
             marks: BTreeMap::unpack(bytes)?,
             timeline: unpack_timeline(bytes)?,
+            refused: Vec::unpack(bytes)?,
             relabelled: bool::unpack(bytes)?,
         })
     }

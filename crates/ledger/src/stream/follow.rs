@@ -1,0 +1,290 @@
+//! The follower: settles, reads on, hands messages to the writer, acknowledges what is durable (LEDGER Q4).
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    arrival::Arrival,
+    broker::{BrokerFault, Feed, Message},
+    epoch::{Line, Opener},
+    intake::{Opening, Take, TakeFault},
+    settle::Settled,
+    standing::{Condition, Freeze, FreezeKind, Side},
+};
+use crate::{ledger::Ledger, limits, writer::Order};
+
+/// How long a frozen ledger waits before it looks whether another replica has decided.
+const FROZEN_LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long it waits for a broker that is away, at first and at most.
+const AWAY_FIRST: Duration = Duration::from_millis(100);
+const AWAY_MAX: Duration = Duration::from_secs(3);
+/// How long without a message before the stream is compared again, and how often at least under load.
+const IDLE: Duration = Duration::from_secs(1);
+const COMPARE_EVERY: Duration = Duration::from_secs(2);
+/// Takes on their way to the journal while the next messages are read.
+const TAKES_MAX: usize = 4;
+
+/// How reading a stream ended.
+enum Ended {
+    /// Something changed: settle anew.
+    Again,
+    Frozen(Freeze),
+    /// The ledger cannot write now.
+    NotWriting(String),
+    /// The ledger has stopped.
+    Stopped,
+}
+
+/// A take on its way to the journal.
+type Pending = oneshot::Receiver<Result<u64, TakeFault>>;
+
+impl Ledger {
+    /// Follows the stream until the ledger stops or this future is dropped. Does nothing without a stream.
+    pub async fn follow(&self) {
+        let Some(side) = self.shared.stream.clone() else {
+            return;
+        };
+        let mut away = AWAY_FIRST;
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            let wait = match self.session(&side).await {
+                Ok(Ended::Stopped) => return,
+                Ok(Ended::Again) => {
+                    away = AWAY_FIRST;
+                    continue;
+                }
+                Ok(Ended::Frozen(freeze)) => {
+                    side.set(Condition::Frozen(freeze));
+                    FROZEN_LOOK_AGAIN
+                }
+                Ok(Ended::NotWriting(why)) => {
+                    tracing::warn!(why, "messages are not taken in; tried again");
+                    FROZEN_LOOK_AGAIN
+                }
+                Err(fault) => {
+                    side.set(Condition::Away(fault.to_string()));
+                    away = (away * 2).min(AWAY_MAX);
+                    away
+                }
+            };
+            // Woken by a decision; then there is something to look at.
+            drop(timeout(wait, side.decided.notified()).await);
+        }
+    }
+
+    async fn session(&self, side: &Side) -> Result<Ended, BrokerFault> {
+        match self.settle(side).await? {
+            Settled::Frozen(freeze) => Ok(Ended::Frozen(freeze)),
+            Settled::Open(opener) => Ok(self.open_epoch(side, opener).await),
+            Settled::Follow(line, next) => {
+                let feed = side.broker.feed(line.last_sequence).await?;
+                let mut reading = Reading::new(self, side, feed, line, next);
+                reading.run().await
+            }
+        }
+    }
+
+    async fn open_epoch(&self, side: &Side, opener: Opener) -> Ended {
+        let (reply, answer) = oneshot::channel();
+        let order = Order::Open(Box::new(Opening { opener, reply }));
+        if self.threads.orders.try_send(order).is_err() {
+            return Ended::Stopped;
+        }
+        match answer.await {
+            Ok(Ok(())) => Ended::Again,
+            Ok(Err(fault)) => ended(side, &fault),
+            Err(_) => Ended::Stopped,
+        }
+    }
+}
+
+/// One feed, from where the ledger stands.
+struct Reading<'a> {
+    ledger: &'a Ledger,
+    side: &'a Side,
+    feed: Box<dyn Feed>,
+    /// Last sequence that was handed to the writer.
+    handed: u64,
+    epoch: u32,
+    /// Where the next epoch begins, once that is known: nothing at or behind it belongs to this one.
+    next: Option<Opener>,
+    pending: VecDeque<Pending>,
+    compared: Instant,
+}
+
+impl<'a> Reading<'a> {
+    fn new(
+        ledger: &'a Ledger,
+        side: &'a Side,
+        feed: Box<dyn Feed>,
+        line: Line,
+        next: Option<Opener>,
+    ) -> Self {
+        Self {
+            ledger,
+            side,
+            feed,
+            handed: line.last_sequence,
+            epoch: line.epoch,
+            next,
+            pending: VecDeque::new(),
+            compared: Instant::now(),
+        }
+    }
+
+    async fn run(&mut self) -> Result<Ended, BrokerFault> {
+        self.side.set(Condition::Following);
+        loop {
+            if self.ledger.shared.stopping.load(Ordering::Acquire) {
+                return Ok(Ended::Stopped);
+            }
+            if self.at_next_epoch() {
+                return Ok(self.drain().await?.unwrap_or(Ended::Again));
+            }
+            if self.compared.elapsed() >= COMPARE_EVERY {
+                if let Some(ended) = self.compare().await? {
+                    return Ok(ended);
+                }
+            }
+            if let Some(ended) = self.step().await? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Takes in what comes next: messages, or an answer of the writer.
+    async fn step(&mut self) -> Result<Option<Ended>, BrokerFault> {
+        let free = self.pending.len() < TAKES_MAX && self.has_room();
+        let front = self.pending.front_mut();
+        tokio::select! {
+            biased;
+            taken = answered(front) => {
+                self.pending.pop_front();
+                self.finished(taken).await
+            }
+            messages = self.feed.next(), if free => {
+                let messages = messages?;
+                Ok(self.hand(messages))
+            }
+            // Nothing came, or sled lags behind: look around.
+            () = sleep(IDLE) => Ok(None),
+        }
+    }
+
+    /// Whether sled keeps up (LEDGER S4); messages wait in the broker, not in memory.
+    fn has_room(&self) -> bool {
+        let counts = &self.ledger.shared.counts;
+        counts.unapplied_events.load(Ordering::Relaxed) < limits::UNAPPLIED_EVENTS_MAX
+            && counts.unapplied_bytes.load(Ordering::Relaxed) < limits::UNAPPLIED_BYTES_MAX
+    }
+
+    /// Hands messages to the writer, up to where the next epoch begins.
+    fn hand(&mut self, messages: Vec<Message>) -> Option<Ended> {
+        let ledger_id = self.ledger.ledger_id();
+        let mut arrivals = Vec::with_capacity(messages.len());
+        for message in messages {
+            let (sequence, time) = (message.sequence, message.time);
+            let arrival = Arrival::read(message, ledger_id);
+            if let Ok(meaning) = &arrival.outcome
+                && meaning.own
+                && self.next.is_none()
+                && let Some(opener) = Opener::read(meaning, time)
+                && opener.epoch == self.epoch + 1
+            {
+                self.next = Some(opener);
+            }
+            self.handed = self.handed.max(sequence);
+            arrivals.push(arrival);
+        }
+        self.side
+            .broker_sequence
+            .fetch_max(self.handed, Ordering::Relaxed);
+        if let Some(next) = &self.next {
+            arrivals.retain(|arrival| arrival.sequence < next.first_sequence);
+        }
+        if arrivals.is_empty() {
+            return None;
+        }
+        let (reply, answer) = oneshot::channel();
+        let order = Order::Take(Take { arrivals, reply });
+        if self.ledger.threads.orders.try_send(order).is_err() {
+            return Some(Ended::Stopped);
+        }
+        self.pending.push_back(answer);
+        None
+    }
+
+    fn at_next_epoch(&self) -> bool {
+        let first = self.next.as_ref().map(|next| next.first_sequence);
+        first.is_some_and(|first| self.handed + 1 >= first)
+    }
+
+    /// What is durable is acknowledged; anything else ends the reading.
+    async fn finished(
+        &mut self,
+        taken: Option<Result<u64, TakeFault>>,
+    ) -> Result<Option<Ended>, BrokerFault> {
+        match taken {
+            None => Ok(Some(Ended::Stopped)),
+            Some(Ok(sequence)) => {
+                self.feed.acknowledge(sequence).await?;
+                Ok(None)
+            }
+            Some(Err(fault)) => Ok(Some(ended(self.side, &fault))),
+        }
+    }
+
+    /// Waits for everything that is on its way.
+    async fn drain(&mut self) -> Result<Option<Ended>, BrokerFault> {
+        while let Some(pending) = self.pending.pop_front() {
+            let taken = pending.await.ok();
+            if let Some(ended) = self.finished(taken).await? {
+                return Ok(Some(ended));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Compares the stream with what is recorded, as at a start.
+    async fn compare(&mut self) -> Result<Option<Ended>, BrokerFault> {
+        if let Some(ended) = self.drain().await? {
+            return Ok(Some(ended));
+        }
+        self.compared = Instant::now();
+        Ok(match self.ledger.settle(self.side).await? {
+            Settled::Follow(_, next) => {
+                self.next = next;
+                None
+            }
+            Settled::Open(_) => Some(Ended::Again),
+            Settled::Frozen(freeze) => Some(Ended::Frozen(freeze)),
+        })
+    }
+}
+
+/// The writer's answer to the oldest take; never, where there is none. `None` when the ledger has stopped.
+async fn answered(pending: Option<&mut Pending>) -> Option<Result<u64, TakeFault>> {
+    match pending {
+        Some(pending) => pending.await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
+fn ended(side: &Side, fault: &TakeFault) -> Ended {
+    match fault {
+        // Whether it is gone, or the feed skipped it, settling shows.
+        TakeFault::Gap { .. } => Ended::Again,
+        TakeFault::NotWriting(why) => Ended::NotWriting(why.clone()),
+        TakeFault::Inconsistent(why) => Ended::Frozen(Freeze {
+            kind: FreezeKind::Inconsistent,
+            reason: format!("stream {} does not fit what is recorded: {why}", side.name),
+            remedy:
+                "run `waybill verify` and `waybill doctor`; restore an export if they find damage"
+                    .to_owned(),
+            ledger_leaf: None,
+            broker_leaf: None,
+        }),
+    }
+}

@@ -1,0 +1,276 @@
+//! How the ledger stands to the stream that it follows: what all threads see of it.
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{Notify, watch};
+use waybill_store::Hash;
+
+use super::{broker::Broker, epoch::Line};
+use crate::{
+    open::hex,
+    shared::{lock, read, write},
+    words::{Finding, Rejection, Severity},
+};
+
+/// Which stream to follow, and through whom.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    /// The broker's side of the stream.
+    pub broker: Arc<dyn Broker>,
+    /// The stream's name.
+    pub name: String,
+    /// The `org` token of subjects that this ledger publishes to; empty for none.
+    pub org: String,
+    /// Whether the broker makes durable what it acknowledges.
+    pub durability: Durability,
+}
+
+/// Whether the broker makes durable what it acknowledges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durability {
+    /// How often it syncs, for people: `always`, a length of time, or `unknown`.
+    pub sync: String,
+    /// True only where it is known to sync before it acknowledges.
+    pub durable: bool,
+}
+
+/// Whether messages come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// In order.
+    Following,
+    /// The broker cannot be reached, and why; it is tried again.
+    Away(String),
+    /// The stream is not the one that is recorded; somebody must decide.
+    Frozen(Freeze),
+}
+
+/// Why nothing is taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freeze {
+    /// What happened.
+    pub kind: FreezeKind,
+    /// What was seen, with both hashes.
+    pub reason: String,
+    /// What to do.
+    pub remedy: String,
+    /// Hash of the ledger's leaf at its last sequence.
+    pub ledger_leaf: Option<Hash>,
+    /// Hash of the leaf that the broker's message there would be; none where it has none.
+    pub broker_leaf: Option<Hash>,
+}
+
+/// What happened to the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreezeKind {
+    /// The broker has less than it acknowledged.
+    LostTail,
+    /// It has something else there.
+    Differs,
+    /// Messages between what is recorded and what it still has are gone: first and last, last below first where none is
+    /// missing but nothing can be compared any more.
+    Gap(u64, u64),
+    /// The stream belongs to another ledger.
+    Foreign,
+    /// Another replica opened a new epoch at a position behind this ledger's head.
+    Ahead,
+    /// Another replica opened a new epoch at a position that this ledger has not reached and cannot reach.
+    Behind,
+    /// Another replica has another root at the same position.
+    PeerDiffers,
+    /// The stream's sequences do not fit the positions that are recorded: a fault of this program or of its files.
+    Inconsistent,
+}
+
+/// A replica that was heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Names it.
+    pub instance_id: String,
+    /// Size of the tree that it signed last.
+    pub position: u64,
+    /// Root of that tree.
+    pub root: Hash,
+    /// Whether this ledger has the same root there; none before it has got so far.
+    pub same: Option<bool>,
+}
+
+/// The stream's part of what `status` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamStatus {
+    /// The stream's name.
+    pub name: String,
+    /// Whether messages come in.
+    pub condition: Condition,
+    /// First position and sequence of the epoch; nothing before the first.
+    pub base: Option<(u64, u64)>,
+    /// Last sequence that is recorded.
+    pub recorded_sequence: u64,
+    /// Last sequence that the broker was known to have.
+    pub broker_sequence: u64,
+    /// Messages that came again.
+    pub redelivered_count: u64,
+    /// Messages whose time was before the one before them.
+    pub clamped_count: u64,
+    /// Whether the broker makes durable what it acknowledges.
+    pub durability: Durability,
+    /// Replicas that were heard of.
+    pub peers: Vec<Peer>,
+}
+
+/// What the threads share of the stream.
+pub(crate) struct Side {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) name: String,
+    pub(crate) org: String,
+    pub(crate) durability: Durability,
+    /// The epoch that is followed; none before the first. Only the writer changes it.
+    pub(crate) line: RwLock<Option<Line>>,
+    pub(crate) condition: watch::Sender<Condition>,
+    pub(crate) broker_sequence: AtomicU64,
+    pub(crate) redelivered: AtomicU64,
+    pub(crate) clamped: AtomicU64,
+    /// Wakes the follower: somebody decided.
+    pub(crate) decided: Notify,
+    pub(crate) peers: Mutex<BTreeMap<String, Peer>>,
+}
+
+impl Side {
+    pub(crate) fn new(config: StreamConfig, line: Option<Line>) -> Self {
+        let StreamConfig {
+            broker,
+            name,
+            org,
+            durability,
+        } = config;
+        Self {
+            broker,
+            name,
+            org,
+            durability,
+            line: RwLock::new(line),
+            condition: watch::Sender::new(Condition::Away("not connected yet".to_owned())),
+            broker_sequence: AtomicU64::new(0),
+            redelivered: AtomicU64::new(0),
+            clamped: AtomicU64::new(0),
+            decided: Notify::new(),
+            peers: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn line(&self) -> Option<Line> {
+        read(&self.line).clone()
+    }
+
+    pub(crate) fn set_line(&self, line: Line) {
+        *write(&self.line) = Some(line);
+    }
+
+    /// Changes the condition, and tells it once.
+    pub(crate) fn set(&self, condition: Condition) {
+        let changed = self.condition.send_if_modified(|now| {
+            let changed = *now != condition;
+            if changed {
+                *now = condition.clone();
+            }
+            changed
+        });
+        if !changed {
+            return;
+        }
+        match condition {
+            Condition::Following => tracing::info!(stream = %self.name, "following the stream"),
+            Condition::Away(why) => {
+                tracing::warn!(stream = %self.name, why, "the broker is away; it is tried again");
+            }
+            Condition::Frozen(freeze) => {
+                tracing::error!(
+                    stream = %self.name, kind = ?freeze.kind, reason = freeze.reason, remedy = freeze.remedy,
+                    ledger_leaf = ?freeze.ledger_leaf.map(|hash| hex(&hash)), broker_leaf = ?freeze.broker_leaf.map(|hash| hex(&hash)),
+                    "ingest is frozen; reads go on"
+                );
+            }
+        }
+    }
+
+    /// What an emitter is told while messages do not come in.
+    pub(crate) fn rejection(&self) -> Option<Rejection> {
+        let why = match &*self.condition.borrow() {
+            Condition::Following => return None,
+            Condition::Away(why) => format!("the broker is away: {why}"),
+            Condition::Frozen(freeze) => format!("{}; {}", freeze.reason, freeze.remedy),
+        };
+        Some(Rejection::NotWriting {
+            why,
+            may_recover: true,
+        })
+    }
+
+    pub(crate) fn status(&self) -> StreamStatus {
+        let line = self.line();
+        StreamStatus {
+            name: self.name.clone(),
+            condition: self.condition.borrow().clone(),
+            recorded_sequence: line.as_ref().map_or(0, |line| line.last_sequence),
+            base: line.map(|line| (line.base, line.first_sequence)),
+            broker_sequence: self.broker_sequence.load(Ordering::Relaxed),
+            redelivered_count: self.redelivered.load(Ordering::Relaxed),
+            clamped_count: self.clamped.load(Ordering::Relaxed),
+            durability: self.durability.clone(),
+            peers: lock(&self.peers).values().cloned().collect(),
+        }
+    }
+}
+
+impl StreamStatus {
+    /// What `doctor` and `status` say of it.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        match &self.condition {
+            Condition::Following => {}
+            Condition::Away(why) => findings.push(Finding {
+                severity: Severity::Warn,
+                code: "broker_away",
+                text: format!("stream {} cannot be followed: {why}", self.name),
+                remedy: "nothing here: it is tried again; emitters keep their events".to_owned(),
+            }),
+            Condition::Frozen(freeze) => findings.push(Finding {
+                severity: Severity::Fail,
+                code: "stream_frozen",
+                text: freeze.reason.clone(),
+                remedy: freeze.remedy.clone(),
+            }),
+        }
+        if !self.durability.durable {
+            findings.push(Finding {
+                severity: Severity::Warn,
+                code: "broker_sync",
+                text: format!(
+                    "the broker's sync setting is {}: it may forget what it acknowledged when power fails",
+                    self.durability.sync
+                ),
+                remedy: "set `sync_interval: always` (nats-server 2.10 and later) and name its monitoring address with --nats-monitor; \
+                         until then receipts of this ledger are what holds"
+                    .to_owned(),
+            });
+        }
+        if self.clamped_count > 0 {
+            findings.push(Finding {
+                severity: Severity::Warn,
+                code: "stream_clock",
+                text: format!(
+                    "{} messages had a time before the message before them; the earlier record time was kept",
+                    self.clamped_count
+                ),
+                remedy: "look at the clocks of the broker's machines".to_owned(),
+            });
+        }
+        findings
+    }
+}
