@@ -18,4 +18,6 @@ pub(crate) use epoch::{Line, line_of, stream_of};
 pub(crate) use intake::{Opening, Take, leaf_identity};
 pub use settle::{Joined, join};
 pub(crate) use standing::Side;
-pub use standing::{Condition, Durability, Freeze, FreezeKind, Peer, StreamConfig, StreamStatus};
+pub use standing::{
+    COMPARE_EVERY, Condition, Durability, Freeze, FreezeKind, Peer, StreamConfig, StreamStatus,
+};

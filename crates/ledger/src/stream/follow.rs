@@ -21,9 +21,8 @@ const FROZEN_LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long it waits for a broker that is away, at first and at most.
 const AWAY_FIRST: Duration = Duration::from_millis(100);
 const AWAY_MAX: Duration = Duration::from_secs(3);
-/// How long without a message before the stream is compared again, and how often at least under load.
-const IDLE: Duration = Duration::from_secs(1);
-const COMPARE_EVERY: Duration = Duration::from_secs(2);
+/// How long without anything before it looks around.
+const LOOK_AROUND_MAX: Duration = Duration::from_secs(1);
 /// Takes on their way to the journal while the next messages are read.
 const TAKES_MAX: usize = 4;
 
@@ -70,6 +69,7 @@ impl Ledger {
                 }
             };
             // Woken by a decision; then there is something to look at.
+            let wait = wait.min(side.compare_every);
             drop(timeout(wait, side.decided.notified()).await);
         }
     }
@@ -143,7 +143,7 @@ impl<'a> Reading<'a> {
             if self.at_next_epoch() {
                 return Ok(self.drain().await?.unwrap_or(Ended::Again));
             }
-            if self.compared.elapsed() >= COMPARE_EVERY {
+            if self.compared.elapsed() >= self.side.compare_every {
                 if let Some(ended) = self.compare().await? {
                     return Ok(ended);
                 }
@@ -169,7 +169,7 @@ impl<'a> Reading<'a> {
                 Ok(self.hand(messages))
             }
             // Nothing came, or sled lags behind: look around.
-            () = sleep(IDLE) => Ok(None),
+            () = sleep(self.side.compare_every.min(LOOK_AROUND_MAX)) => Ok(None),
         }
     }
 

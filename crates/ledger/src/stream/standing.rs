@@ -5,6 +5,7 @@ use std::{
         Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::{Notify, watch};
@@ -28,7 +29,12 @@ pub struct StreamConfig {
     pub org: String,
     /// Whether the broker makes durable what it acknowledges.
     pub durability: Durability,
+    /// How often at least the broker's message at the last recorded sequence is compared with the ledger's.
+    pub compare_every: Duration,
 }
+
+/// How often the stream is compared where nothing else is said: a broker that forgot is noticed within seconds.
+pub const COMPARE_EVERY: Duration = Duration::from_secs(2);
 
 /// Whether the broker makes durable what it acknowledges.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +135,7 @@ pub(crate) struct Side {
     pub(crate) name: String,
     pub(crate) org: String,
     pub(crate) durability: Durability,
+    pub(crate) compare_every: Duration,
     /// The epoch that is followed; none before the first. Only the writer changes it.
     pub(crate) line: RwLock<Option<Line>>,
     pub(crate) condition: watch::Sender<Condition>,
@@ -147,12 +154,14 @@ impl Side {
             name,
             org,
             durability,
+            compare_every,
         } = config;
         Self {
             broker,
             name,
             org,
             durability,
+            compare_every,
             line: RwLock::new(line),
             condition: watch::Sender::new(Condition::Away("not connected yet".to_owned())),
             broker_sequence: AtomicU64::new(0),
