@@ -232,10 +232,10 @@ pub(crate) struct LogArgs {
     /// At most this many, 0 for all; default 50, and all with --jsonl or --from
     #[arg(long, short = 'n', value_name = "COUNT")]
     pub(crate) limit: Option<u64>,
-    /// The ledger's own book-keeping too
+    /// The ledger's own book-keeping too, and of a stream every message: repeats, and what was refused
     #[arg(long)]
     pub(crate) all: bool,
-    /// What was refused instead, newest first
+    /// What was refused instead, newest first: messages of the stream, then what was refused at the door
     #[arg(long, conflicts_with_all = ["kind", "entity", "since", "until", "follow", "from", "to"])]
     pub(crate) refused: bool,
     /// One event a line, as proto3 JSON, oldest first; `waybill import ndjson` reads it back
@@ -260,6 +260,9 @@ pub(crate) enum LogCommand {
         /// Also prove that the tree grew from this size
         #[arg(long, value_name = "SIZE")]
         consistent_from: Option<u64>,
+        /// Wait so long, at most 60s, for an event that is not recorded yet, as after publishing it to a stream
+        #[arg(long, value_name = "LENGTH")]
+        wait: Option<String>,
     },
     /// The newest signed checkpoint; keep it elsewhere, so that nobody can take history back
     Checkpoint {
@@ -415,6 +418,26 @@ pub(crate) enum LedgerCommand {
         #[arg(long, value_name = "ROOT")]
         yes: String,
     },
+    /// The broker lost events: open a new epoch of its stream and publish them again
+    Republish(DecisionArgs),
+    /// The broker lost events or was made anew: open a new epoch of its stream as it is now
+    AcceptEpoch(DecisionArgs),
+    /// Messages that were never recorded are gone from the stream: go on behind them
+    AcceptGap(DecisionArgs),
+}
+
+/// A decision about the stream; it is an event of the ledger.
+#[derive(Debug, Args)]
+pub(crate) struct DecisionArgs {
+    /// The root at the head, as `waybill status` shows it
+    #[arg(long, value_name = "ROOT")]
+    pub(crate) yes: String,
+    /// Why; it stays on record
+    #[arg(long, value_name = "REASON")]
+    pub(crate) why: String,
+    /// Who decides, as a plain account name; default the name of the token
+    #[arg(long, value_name = "NAME")]
+    pub(crate) who: Option<String>,
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Ended> {
     match command {
         Command::Emit(args) => emit::run(context, *args).await?,
         Command::Import(command) => import::run(context, command).await?,
-        Command::Ledger(command) => ledger::run(context, &command)?,
+        Command::Ledger(command) => ledger::run(context, &command).await?,
         Command::Log(args) => log::run(context, args).await?,
         Command::Event(command) => event::run(context, command).await?,
         Command::Trace(args) => trace::run(context, args).await?,

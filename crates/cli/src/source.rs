@@ -17,7 +17,8 @@ use tonic_types::StatusExt as _;
 use waybill_proto::{
     pb::{
         EmitResponse, delivery_service_client::DeliveryServiceClient,
-        ledger_service_client::LedgerServiceClient, trace_service_client::TraceServiceClient,
+        ledger_service_client::LedgerServiceClient, operate_service_client::OperateServiceClient,
+        trace_service_client::TraceServiceClient,
     },
     raw,
 };
@@ -137,12 +138,21 @@ impl Source {
         LedgerServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
+    pub(crate) fn operate(&self) -> OperateServiceClient<Channel> {
+        OperateServiceClient::new(self.channel.clone())
+    }
+
     pub(crate) fn trace(&self) -> TraceServiceClient<Channel> {
         TraceServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     pub(crate) fn delivery(&self) -> DeliveryServiceClient<Channel> {
         DeliveryServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// Answers may take so much longer: the server was asked to wait.
+    pub(crate) fn wait_longer(&mut self, by: Duration) {
+        self.timeout += by;
     }
 
     /// A request with the deadline that was asked for.

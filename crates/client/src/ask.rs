@@ -237,6 +237,7 @@ impl Reader {
             prove,
             consistent_from_size,
             at_least: self.at_least.clone(),
+            wait: None,
         };
         self.ask(async |limit| {
             self.ledger()

@@ -1,11 +1,12 @@
 //! The ledger itself: one event, pages of events, receipts, proofs, refusals, status.
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use futures_core::Stream;
 use prost::Message;
+use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
-use waybill_core::{Code, Refusal};
-use waybill_ledger::{Entry, Filter, Heads, Ledger, ReadFailure};
+use waybill_core::{Code, Identity, Refusal};
+use waybill_ledger::{Entry, Filter, Heads, Key, Ledger, ReadFailure};
 use waybill_proto::{pb, raw, server::ledger_service_server::LedgerService};
 
 use crate::{
@@ -75,6 +76,8 @@ impl LedgerService for Reads {
                 applied,
             )
             .await?;
+        let wait = asked::receipt_wait(request.wait.as_ref()).map_err(refused)?;
+        self.await_recorded(&identity, wait, deadline).await?;
         if !request.prove {
             let receipt = self
                 .0
@@ -261,6 +264,37 @@ impl LedgerService for Reads {
 }
 
 impl Reads {
+    /// Waits until an event is recorded, no longer than asked and than the caller waits. Whether it came, the read says.
+    async fn await_recorded(
+        &self,
+        identity: &Identity,
+        wait: Duration,
+        deadline: Deadline,
+    ) -> Result<(), Status> {
+        let shared = &self.0;
+        let mut heads = shared.ledger.heads();
+        let end = shared.wait_end_within(deadline, wait);
+        loop {
+            heads.mark_unchanged();
+            let (key, at) = (Key::Identity(identity.clone()), deadline);
+            let read = move |ledger: Ledger| async move { ledger.entry(&key).await.map(|_| ()) };
+            let absent = match shared.compute(at, read).await {
+                Err(status) if status.code() == tonic::Code::NotFound => !wait.is_zero(),
+                _ => false,
+            };
+            if !absent {
+                return Ok(());
+            }
+            let more = tokio::select! {
+                changed = timeout_at(end, heads.changed()) => matches!(changed, Ok(Ok(()))),
+                () = shared.drain.wait() => return Err(status::draining()),
+            };
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
     /// Refuses a size beyond the tree at once: to wait for one is what `at_least` is for.
     fn check_size(&self, field: &str, size: u64) -> Result<(), Status> {
         let durable = self.0.ledger.heads().borrow().durable;

@@ -10,7 +10,10 @@ use std::{
 };
 
 use tonic::Code;
-use waybill_ledger::{Emitted, Severity, State, Status};
+use waybill_ledger::{
+    Emitted, Severity, State, Status,
+    stream::{Condition, StreamStatus},
+};
 
 use crate::{
     exposition::{Histogram, Page},
@@ -197,6 +200,80 @@ fn render_ledger(page: &mut Page, status: &Status) {
         page.value(name, &[("severity", label)], count);
     }
     render_ledger_figures(page, status);
+    if let Some(stream) = &status.stream {
+        render_stream(page, stream);
+    }
+}
+
+/// The stream that the ledger follows. Both hashes are labels, so that an alarm names them.
+fn render_stream(page: &mut Page, stream: &StreamStatus) {
+    let name = "waybill_stream_following";
+    page.metric(
+        name,
+        "gauge",
+        "1 while messages come in; 0 with the reason: away, or frozen with the kind and the leaf hashes of ledger and broker.",
+    );
+    let hash = |hash: Option<[u8; 32]>| hash.map(hex::encode).unwrap_or_default();
+    let (following, state, kind, ledger_leaf, broker_leaf) = match &stream.condition {
+        Condition::Following => (1, "following", String::new(), None, None),
+        Condition::Away(_) => (0, "away", String::new(), None, None),
+        Condition::Frozen(freeze) => (
+            0,
+            "frozen",
+            format!("{:?}", freeze.kind),
+            freeze.ledger_leaf,
+            freeze.broker_leaf,
+        ),
+    };
+    let labels = [
+        ("stream", stream.name.as_str()),
+        ("state", state),
+        ("kind", &kind),
+        ("ledger_leaf", &hash(ledger_leaf)),
+        ("broker_leaf", &hash(broker_leaf)),
+    ];
+    page.value(name, &labels, following);
+    let gauges: [(&str, &str, &dyn Display); 3] = [
+        (
+            "waybill_stream_recorded_sequence",
+            "Last sequence of the stream that is recorded.",
+            &stream.recorded_sequence,
+        ),
+        (
+            "waybill_stream_broker_sequence",
+            "Last sequence that the broker was known to have.",
+            &stream.broker_sequence,
+        ),
+        (
+            "waybill_stream_broker_durable",
+            "1 where the broker is known to sync before it acknowledges.",
+            &u8::from(stream.durability.durable),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.gauge(name, help, value);
+    }
+    page.counter(
+        "waybill_stream_redelivered_total",
+        "Messages that came again and were dropped, since start.",
+        stream.redelivered_count,
+    );
+    page.counter(
+        "waybill_stream_clamped_total",
+        "Messages whose time was before the one before them, since start.",
+        stream.clamped_count,
+    );
+    let name = "waybill_stream_peer_same";
+    page.metric(
+        name,
+        "gauge",
+        "1 where another replica has the same root, 0 where it has another.",
+    );
+    for peer in &stream.peers {
+        if let Some(same) = peer.same {
+            page.value(name, &[("instance_id", &peer.instance_id)], u8::from(same));
+        }
+    }
 }
 
 /// What the ledger says in one figure each.

@@ -117,6 +117,15 @@ impl Shared {
         reached.map_err(|failure| status::unread(&failure))
     }
 
+    /// When waiting must end that was asked for so long.
+    pub(crate) fn wait_end_within(&self, deadline: Deadline, wait: Duration) -> Instant {
+        let asked = Instant::now() + wait;
+        match deadline.instant() {
+            None => asked,
+            Some(_) => asked.min(self.wait_end(deadline)),
+        }
+    }
+
     /// When waiting must end so that the answer still arrives in time.
     fn wait_end(&self, deadline: Deadline) -> Instant {
         let now = Instant::now();

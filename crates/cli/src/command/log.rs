@@ -2,9 +2,9 @@
 use std::path::Path;
 
 use waybill_proto::pb::{
-    AsOf, EventFilter, EventRef, GetCheckpointRequest, GetReceiptRequest, ListEventsRequest,
-    ListEventsResponse, ListRefusalsRequest, ListRefusalsResponse, RecordedEvent, RefusalRecord,
-    TailEventsRequest, as_of::Moment, tail_events_response::Message,
+    AsOf, EventFilter, EventRef, GetCheckpointRequest, GetReceiptRequest, LeafSelection,
+    LeafVerdict, ListEventsRequest, ListEventsResponse, ListRefusalsRequest, ListRefusalsResponse,
+    RecordedEvent, RefusalRecord, TailEventsRequest, as_of::Moment, tail_events_response::Message,
 };
 
 use crate::{
@@ -27,23 +27,30 @@ const PAGE: u64 = 500;
 
 /// Shows what was asked.
 pub(crate) async fn run(context: &Context, args: LogArgs) -> Result<(), Failure> {
-    let source = context.source(Missing::Refuse).await?;
+    let mut source = context.source(Missing::Refuse).await?;
     match &args.command {
         Some(LogCommand::Receipt {
             source: emitter,
             id,
             output,
             consistent_from,
+            wait,
         }) => {
-            receipt(
-                context,
-                &source,
-                emitter,
-                id,
-                output.as_deref(),
-                consistent_from.unwrap_or(0),
-            )
-            .await?;
+            let wait = wait.as_deref().map(|text| when::length(text, "--wait"));
+            let wait = wait.transpose()?;
+            source.wait_longer(wait.unwrap_or_default());
+            let request = GetReceiptRequest {
+                event: Some(EventRef {
+                    source: emitter.clone(),
+                    id: id.clone(),
+                    position: 0,
+                }),
+                prove: output.is_some() || context.out.json || consistent_from.is_some(),
+                consistent_from_size: consistent_from.unwrap_or(0),
+                at_least: None,
+                wait: wait.map(when::proto_duration),
+            };
+            receipt(context, &source, request, output.as_deref()).await?;
         }
         Some(LogCommand::Checkpoint { size, output }) => {
             checkpoint(context, &source, size.unwrap_or(0), output.as_deref()).await?
@@ -136,6 +143,9 @@ fn filter(context: &Context, args: &LogArgs) -> Result<EventFilter, Failure> {
         last_position: args.to.unwrap_or(0),
         ..EventFilter::default()
     };
+    if args.all {
+        filter.set_leaves(LeafSelection::All);
+    }
     if let Some(text) = &args.as_of {
         match when::knowledge(text, "--as-of", context.now)? {
             AsOf {
@@ -270,6 +280,9 @@ fn columns(header: bool, follow: bool) -> Table {
 
 fn row(recorded: &RecordedEvent) -> Vec<crate::table::Cell> {
     let event = recorded.event.clone().unwrap_or_default();
+    if let Some(refused) = not_a_fact(recorded) {
+        return refused;
+    }
     let about: Vec<String> = recorded
         .entities
         .iter()
@@ -293,6 +306,73 @@ fn row(recorded: &RecordedEvent) -> Vec<crate::table::Cell> {
     ]
 }
 
+/// The row of a leaf that is no fact: what it is instead, and why.
+fn not_a_fact(recorded: &RecordedEvent) -> Option<Vec<crate::table::Cell>> {
+    let word = match recorded.verdict() {
+        LeafVerdict::Unspecified | LeafVerdict::Admitted | LeafVerdict::Ledger => return None,
+        LeafVerdict::Duplicate => "(repeat)",
+        LeafVerdict::Conflict => "(conflict)",
+        LeafVerdict::Undecodable => "(unreadable)",
+        LeafVerdict::Refused => "(refused)",
+    };
+    let event = recorded.event.clone().unwrap_or_default();
+    let what = match &recorded.refusal {
+        Some(refusal) => format!(
+            "{} {}",
+            clean(&refusal.field),
+            identity::sentence("", &refusal.value, &refusal.rule)
+        ),
+        None => clean(&event.id),
+    };
+    let source = match event.source.is_empty() {
+        true => clean(&recorded.subject),
+        false => clean(&event.source),
+    };
+    Some(vec![
+        recorded.position.to_string().into(),
+        words::minute(event.occur_time.as_ref()).into(),
+        styled(Style::Faint, word.to_owned()),
+        what.trim().to_owned().into(),
+        styled(Style::Faint, source),
+    ])
+}
+
+/// Messages of the stream that are leaves and no facts, newest first.
+async fn refused_leaves(
+    context: &Context,
+    source: &Source,
+    args: &LogArgs,
+) -> Result<Vec<RecordedEvent>, Failure> {
+    let mut filter = filter(context, args)?;
+    filter.set_leaves(LeafSelection::Refused);
+    let mut left = match args.limit {
+        Some(0) => u64::MAX,
+        Some(limit) => limit,
+        None if args.jsonl => u64::MAX,
+        None => ROWS,
+    };
+    let (mut found, mut token) = (Vec::new(), String::new());
+    while left > 0 {
+        let request = ListEventsRequest {
+            page_size: i32::try_from(left.min(PAGE)).unwrap_or(i32::MAX),
+            page_token: token,
+            filter: Some(filter.clone()),
+            descending: true,
+            at_least: None,
+        };
+        let answer = source
+            .answer(source.ledger().list_events(source.request(request)))
+            .await?;
+        left = left.saturating_sub(answer.events.len() as u64);
+        found.extend(answer.events);
+        token = answer.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 async fn refused(context: &Context, source: &Source, args: &LogArgs) -> Result<(), Failure> {
     let mut left = match args.limit {
         Some(0) => u64::MAX,
@@ -300,6 +380,7 @@ async fn refused(context: &Context, source: &Source, args: &LogArgs) -> Result<(
         None if args.jsonl => u64::MAX,
         None => ROWS,
     };
+    let leaves = refused_leaves(context, source, args).await?;
     let mut whole = ListRefusalsResponse::default();
     loop {
         let page_size = i32::try_from(left.min(PAGE)).unwrap_or(i32::MAX);
@@ -318,6 +399,7 @@ async fn refused(context: &Context, source: &Source, args: &LogArgs) -> Result<(
             break;
         }
     }
+    whole.refusals.splice(0..0, leaves.iter().map(as_refusal));
     if args.jsonl {
         let lines = whole
             .refusals
@@ -343,10 +425,30 @@ async fn refused(context: &Context, source: &Source, args: &LogArgs) -> Result<(
     context.out.table(&table)
 }
 
+/// A leaf that is no fact, as the list of refusals shows it.
+fn as_refusal(recorded: &RecordedEvent) -> RefusalRecord {
+    let event = recorded.event.clone().unwrap_or_default();
+    RefusalRecord {
+        refuse_time: recorded.record_time,
+        refusal: recorded.refusal.clone(),
+        source: event.source,
+        id: event.id,
+        kind: recorded.kind.clone(),
+        sender: recorded.sender.clone(),
+        position: recorded.position,
+        body: recorded.undecodable_bytes.clone(),
+        body_size: u32::try_from(recorded.undecodable_bytes.len()).unwrap_or(u32::MAX),
+        ..RefusalRecord::default()
+    }
+}
+
 fn refusal_row(record: &RefusalRecord) -> Vec<crate::table::Cell> {
     let refusal = record.refusal.clone().unwrap_or_default();
     vec![
-        record.number.to_string().into(),
+        match record.position {
+            0 => record.number.to_string().into(),
+            position => format!("@{position}").into(),
+        },
         words::minute(record.refuse_time.as_ref()).into(),
         refusal.code.into(),
         clean(&refusal.field).into(),
@@ -359,23 +461,9 @@ fn refusal_row(record: &RefusalRecord) -> Vec<crate::table::Cell> {
 async fn receipt(
     context: &Context,
     source: &Source,
-    emitter: &str,
-    id: &str,
+    request: GetReceiptRequest,
     output: Option<&Path>,
-    consistent_from_size: u64,
 ) -> Result<(), Failure> {
-    let event = EventRef {
-        source: emitter.to_owned(),
-        id: id.to_owned(),
-        position: 0,
-    };
-    let prove = output.is_some() || context.out.json || consistent_from_size > 0;
-    let request = GetReceiptRequest {
-        event: Some(event),
-        prove,
-        consistent_from_size,
-        at_least: None,
-    };
     let answer = source
         .answer(source.ledger().get_receipt(source.request(request)))
         .await?;

@@ -1,5 +1,8 @@
 //! `status`: where the ledger stands.
-use waybill_proto::pb::{FindingSeverity, GetStatusRequest, GetStatusResponse, ReadState};
+use waybill_proto::pb::{
+    Agreement, FindingSeverity, GetStatusRequest, GetStatusResponse, ReadState, StreamCondition,
+    StreamStatus,
+};
 
 use crate::{
     args::StatusArgs,
@@ -64,6 +67,9 @@ fn table(status: &GetStatusResponse, all: bool) -> Table {
         "questions",
         state(status.questions(), "", status.rebuild_progress_ratio),
     );
+    if let Some(stream) = &status.stream {
+        line("stream", condition(stream));
+    }
     line(
         "disk",
         format!(
@@ -85,6 +91,9 @@ fn table(status: &GetStatusResponse, all: bool) -> Table {
                 status.epoch
             ),
         );
+        for (name, value) in status.stream.iter().flat_map(stream_lines) {
+            line(name, value);
+        }
         line(
             "duplicates",
             format!("{} since start", words::count(status.duplicate_count)),
@@ -117,6 +126,79 @@ fn table(status: &GetStatusResponse, all: bool) -> Table {
         }
     }
     table
+}
+
+/// The stream in one line.
+fn condition(stream: &StreamStatus) -> String {
+    let name = clean(&stream.name);
+    match stream.condition() {
+        StreamCondition::Following => format!(
+            "{name}, followed to sequence {} of {}",
+            words::count(stream.recorded_sequence),
+            words::count(stream.broker_sequence)
+        ),
+        StreamCondition::Away => format!("{name}, AWAY: {}", clean(&stream.reason)),
+        StreamCondition::Frozen => format!("{name}, FROZEN: {}", clean(&stream.reason)),
+        StreamCondition::Unspecified => {
+            format!("{name}, in a state that this version does not know")
+        }
+    }
+}
+
+/// What else is known of the stream.
+fn stream_lines(stream: &StreamStatus) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        (
+            "broker syncs",
+            match stream.durable {
+                true => clean(&stream.sync),
+                false => format!("{}: not durable", clean(&stream.sync)),
+            },
+        ),
+        (
+            "epoch",
+            format!(
+                "position {} is sequence {}",
+                words::count(stream.base_position),
+                words::count(stream.first_sequence)
+            ),
+        ),
+        (
+            "came again",
+            format!(
+                "{} messages since start",
+                words::count(stream.redelivered_count)
+            ),
+        ),
+    ];
+    for (name, hash) in [
+        ("ledger's leaf", &stream.ledger_leaf_hash),
+        ("broker's leaf", &stream.broker_leaf_hash),
+    ] {
+        if stream.condition() == StreamCondition::Frozen {
+            let shown = match hash.is_empty() {
+                true => "none".to_owned(),
+                false => hex::encode(hash),
+            };
+            lines.push((name, shown));
+        }
+    }
+    for peer in &stream.peers {
+        let agreement = match peer.agreement() {
+            Agreement::Same => "the same root",
+            Agreement::Different => "ANOTHER ROOT",
+            Agreement::Pending | Agreement::Unspecified => "ahead of this one",
+        };
+        lines.push((
+            "replica",
+            format!(
+                "{} at position {}: {agreement}",
+                clean(&peer.instance_id),
+                words::count(peer.position)
+            ),
+        ));
+    }
+    lines
 }
 
 /// Findings that somebody should look at, each with its mending.

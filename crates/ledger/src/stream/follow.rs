@@ -143,10 +143,10 @@ impl<'a> Reading<'a> {
             if self.at_next_epoch() {
                 return Ok(self.drain().await?.unwrap_or(Ended::Again));
             }
-            if self.compared.elapsed() >= self.side.compare_every {
-                if let Some(ended) = self.compare().await? {
-                    return Ok(ended);
-                }
+            if self.compared.elapsed() >= self.side.compare_every
+                && let Some(ended) = self.compare().await?
+            {
+                return Ok(ended);
             }
             if let Some(ended) = self.step().await? {
                 return Ok(ended);

@@ -195,6 +195,17 @@ pub(crate) fn page_size(size: i32) -> Result<usize, Refusal> {
     }
 }
 
+/// How long to wait for an event that is not recorded yet: nothing, or up to a minute.
+pub(crate) fn receipt_wait(wait: Option<&prost_types::Duration>) -> Result<Duration, Refusal> {
+    const MAX: Duration = Duration::from_secs(60);
+    let Some(wait) = wait else {
+        return Ok(Duration::ZERO);
+    };
+    let shown = format!("{}.{:09}s", wait.seconds, wait.nanos);
+    let length = Duration::try_from(*wait).ok().filter(|it| *it <= MAX);
+    length.ok_or_else(|| Refusal::new(Code::OutOfRange, "wait", shown, "not between 0 and 60 s"))
+}
+
 /// Time between heartbeats; what is too short or too long is cut to the bounds.
 pub(crate) fn heartbeat_interval(
     interval: Option<&prost_types::Duration>,

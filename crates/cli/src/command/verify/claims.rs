@@ -2,12 +2,18 @@
 //! shown to be true, so that nobody reads a forged name beside a proof that holds.
 use std::fmt;
 
-use waybill_core::Event;
+use waybill_core::{Event, Refusal};
 use waybill_proto::{
+    message,
     parse::parse,
-    pb::{ProvenReceipt, Receipt},
+    pb::{KeptHeader, ProvenReceipt, Receipt},
 };
-use waybill_tlog::{checkpoint::Checkpoint, note::VerifierKey, receipt::Verified};
+use waybill_tlog::{
+    checkpoint::Checkpoint,
+    leaf::{self, Leaf},
+    note::VerifierKey,
+    receipt::Verified,
+};
 
 use crate::{output::clean, words};
 
@@ -47,7 +53,7 @@ pub(super) fn check(
     shown: &Verified,
     key: &VerifierKey,
 ) -> Result<Named, Vec<String>> {
-    let event = parse(&proven.event_bytes)
+    let event = event(proven)
         .map_err(|refusal| vec![format!("the event's bytes cannot be read: {refusal}")])?;
     let claimed = receipt.event.clone().unwrap_or_default();
     let (position, salted) = (receipt.position, !receipt.salt.is_empty());
@@ -68,6 +74,8 @@ pub(super) fn check(
     compare("receipt.event.position", &positions.0, &positions.1);
     let erasable = (receipt.erasable.to_string(), salted.to_string());
     compare("receipt.erasable", &erasable.0, &erasable.1);
+    let digests = (covered(proven), headers_digest(proven));
+    compare("subject and headers", &digests.1, &digests.0);
     compare("receipt.instanceId", &receipt.instance_id, key.name());
     compare("verifierKey", &proven.verifier_key, &key.to_vkey());
     if let Some(signed) = of_size(shown, receipt.tree_size) {
@@ -85,6 +93,32 @@ pub(super) fn check(
     } else {
         Err(differing)
     }
+}
+
+/// The event that the bytes mean: themselves, or of a message of a stream what it means under its subject and headers.
+fn event(proven: &ProvenReceipt) -> Result<Event, Refusal> {
+    if proven.subject.is_empty() {
+        return parse(&proven.event_bytes);
+    }
+    let read = message::read(&proven.subject, &headers(proven), &proven.event_bytes);
+    read.map(|read| read.event)
+        .map_err(|refused| refused.refusal)
+}
+
+fn headers(proven: &ProvenReceipt) -> Vec<(String, String)> {
+    let pair = |header: &KeptHeader| (header.name.clone(), header.value.clone());
+    proven.headers.iter().map(pair).collect()
+}
+
+fn headers_digest(proven: &ProvenReceipt) -> String {
+    hex::encode(leaf::headers_digest(&proven.subject, &headers(proven)))
+}
+
+/// The digest of subject and headers that the leaf covers.
+fn covered(proven: &ProvenReceipt) -> String {
+    let leaf = Leaf::decode(&proven.leaf);
+    leaf.map(|leaf| hex::encode(leaf.headers_digest))
+        .unwrap_or_default()
 }
 
 /// The receipt's own size and root are of the tree that answered, and nothing signs those where no checkpoint is of it.
