@@ -15,6 +15,8 @@ use waybill_core::{
 use waybill_ledger::{ReadFailure, Rejection};
 use waybill_views::trace::Resolution;
 
+use crate::access::{Access, Role};
+
 /// The domain of every `ErrorInfo.reason`.
 pub const DOMAIN: &str = "waybill.dev";
 
@@ -136,6 +138,49 @@ pub(crate) fn too_many(what: &str, max: usize) -> Status {
         .with("limit", max)
         .retry_after(RETRY_SOON)
         .status()
+}
+
+/// The call needs a token, and there is none that counts: which it lacks is told to nobody.
+pub(crate) fn unauthenticated() -> Status {
+    let message = "this call needs a token of this server that has neither ended nor been revoked; send \
+                   `authorization: Bearer TOKEN`";
+    Failure::new(Code::Unauthenticated, "UNAUTHENTICATED", message).status()
+}
+
+/// An address has sent too much that is no token.
+pub(crate) fn too_many_failures(wait: Duration) -> Status {
+    let message =
+        "too many calls from this address had no token that counts; wait, and check the token";
+    Failure::new(Code::ResourceExhausted, "TOO_MANY_FAILURES", message)
+        .retry_after(wait)
+        .status()
+}
+
+/// The caller is known, and its role is not enough.
+pub(crate) fn forbidden(role: Role, access: Access) -> Status {
+    let enough: Vec<&str> = Role::ALL
+        .into_iter()
+        .filter(|role| access.allows(*role))
+        .map(Role::as_str)
+        .collect();
+    let message = format!(
+        "the token's role is `{}`, and this call needs {}",
+        role.as_str(),
+        enough.join(" or ")
+    );
+    Failure::new(Code::PermissionDenied, Rule::NotAllowed.as_str(), message).status()
+}
+
+/// The caller's token ended while its call was under way.
+pub(crate) fn token_ended() -> Status {
+    let message =
+        "the token of this call has ended or been revoked; what has a receipt is recorded";
+    Failure::new(Code::Unauthenticated, "UNAUTHENTICATED", message).status()
+}
+
+/// When a caller may try again, where it is known.
+pub(crate) fn retry_delay(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
 }
 
 /// The server is stopping.
