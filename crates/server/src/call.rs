@@ -15,7 +15,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Extensions, HeaderMap, HeaderValue, header};
+use http::{Extensions, HeaderMap, header};
 use http_body::{Frame, SizeHint};
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -24,7 +24,9 @@ use tokio::{
 use tonic::{Code, Status};
 use waybill_core::{Refusal, refusal};
 
-use crate::{contract::Method, gate::Caller, metrics::Metrics, shared::Shared, status};
+use crate::{
+    contract::Method, gate::Caller, metrics::Metrics, shared::Shared, status, unread::Attended,
+};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// How long those who watch health have to hear that the server is stopping.
@@ -120,6 +122,10 @@ pub(crate) async fn around(
         _ => {
             let end = end(&shared, deadline, method.is_none());
             response.map(|body| {
+                let body = match watch.streaming {
+                    true => Body::new(Attended::new(body, shared.limits.read_max)),
+                    false => body,
+                };
                 Body::new(CallBody {
                     body: Some(body),
                     ended: caller.ended(),
@@ -245,12 +251,7 @@ impl CallBody {
         self.body = None;
         let status = status::complete(status);
         self.watch.tell(status.code(), status.message());
-        let mut trailers = HeaderMap::new();
-        // Fails only for a message that no header can hold; the code then stands alone.
-        if status.add_header(&mut trailers).is_err() {
-            trailers.insert(Status::GRPC_STATUS, HeaderValue::from(status.code() as i32));
-        }
-        Frame::trailers(trailers)
+        Frame::trailers(status::trailers(&status))
     }
 
     fn trailers(&mut self, trailers: HeaderMap) -> Frame<Bytes> {

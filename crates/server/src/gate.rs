@@ -1,13 +1,12 @@
 //! Who calls: asked first, before a body is read. Everything behind knows its [`Caller`].
 mod budget;
+mod placed;
 
 use std::{
     collections::HashMap,
     future::pending,
     net::IpAddr,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -20,11 +19,11 @@ use axum::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Extensions, HeaderMap, HeaderValue, header};
-use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tonic::Status;
 use waybill_ledger::{Scope, Sender};
@@ -37,15 +36,25 @@ use crate::{
     shared::Shared,
     status,
     tokens::{Token, Tokens, Unknown},
+    unread::Lying,
 };
 use budget::Budget;
+use placed::Placed;
 
 const SCHEME: &str = "Bearer";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Where a connection comes from.
-#[derive(Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+/// What is taken at most, and for how long, of a body that comes with a call that is not let in.
+const DISCARD_BYTES_MAX: usize = 64 << 10;
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// The other end of a connection.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// What it has not read yet.
+    pub(crate) lying: Arc<Lying>,
+}
 
 /// Who calls, and what they may do.
 #[derive(Clone)]
@@ -261,7 +270,7 @@ impl Gate {
 
     /// Whose failures are counted together. A proxy puts the address that it sees at the end of its header.
     fn peer(&self, request: &Request) -> IpAddr {
-        let near = request.extensions().get().map(|Peer(address)| *address);
+        let near = request.extensions().get().map(|peer: &Peer| peer.address);
         let values = request.headers().get_all(FORWARDED_FOR);
         let last = values.iter().next_back().and_then(|it| it.to_str().ok());
         let far = last.and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
@@ -305,15 +314,41 @@ pub(crate) async fn around(
             // Nobody behind this needs it, so nobody can tell it.
             request.headers_mut().remove(header::AUTHORIZATION);
             request.extensions_mut().insert(caller);
+            let lying = whole(&shared, route, &request).map(|lying| lying.answer());
             let response = next.run(request).await;
-            response.map(|body| {
-                Body::new(Placed {
-                    body,
-                    _place: place,
-                })
-            })
+            response.map(|body| Body::new(Placed::new(body, lying, place)))
         }
-        Err(denied) => turned_away(&shared, denied, &request),
+        Err(denied) => {
+            let response = turned_away(&shared, denied, &request);
+            tokio::spawn(timeout(LEAVE_MAX, discard(request.into_body())));
+            response
+        }
+    }
+}
+
+/// With whom an answer lies until it is read; a stream is seen to by its call, which can end it by itself.
+fn whole<'r>(
+    shared: &Shared,
+    route: Option<Route>,
+    request: &'r Request,
+) -> Option<&'r Arc<Lying>> {
+    let method = shared.contract.method(request.uri().path());
+    let foreign = matches!(route, Some(Route::Foreign(_)));
+    let whole = !foreign && method.is_none_or(|method| !method.is_streaming());
+    let peer: Option<&Peer> = request.extensions().get();
+    peer.map(|peer| &peer.lying).filter(|_| whole)
+}
+
+/// Takes what is on its way of a body that nobody will read. A stream that ends before its client has said everything is
+/// reset, and some clients then drop the answer too.
+async fn discard(mut body: Body) {
+    let mut left = DISCARD_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(bytes) {
+            Some(less) => left = less,
+            None => return,
+        }
     }
 }
 
@@ -345,30 +380,4 @@ fn turned_away(shared: &Shared, denied: Denied, request: &Request) -> Response {
         );
     }
     response
-}
-
-/// An answer that keeps its place among the calls of a token until it is read.
-struct Placed {
-    body: Body,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl http_body::Body for Placed {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Refuses to know: files, the store, the clock of events. A handler converts at the door, asks the ledger, and
 //! answers; it decides nothing. Reading order: [`settings`] (address and limits), [`serve`] (the port, and its end) with
-//! `wire` and [`tls`], [`access`] (what is served to whom), `gate` (who calls) with [`tokens`], `call` (around every call), `json_door` and `json_emit` (the same in JSON), the services `emit_service`,
+//! `wire` and [`tls`], [`access`] (what is served to whom), `gate` (who calls) with [`tokens`], `call` (around every call)
+//! with `unread`, `json_door` and `json_emit` (the same in JSON), the services `emit_service`,
 //! `ledger_service` with `tail`, and `questions` with `zone`, `words` (wire words and ours), [`status`] (what goes wrong), and
 //! `pages`, `health` and `metrics` (written by `exposition`) for those who watch.
 
@@ -28,6 +29,7 @@ pub mod status;
 mod tail;
 pub mod tls;
 pub mod tokens;
+mod unread;
 mod wire;
 mod words;
 mod zone;

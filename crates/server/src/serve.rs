@@ -56,6 +56,7 @@ use crate::{
     shared::Shared,
     status,
     tls::Tls,
+    unread::Lying,
     wire::{self, Impatient},
 };
 
@@ -239,17 +240,31 @@ where
         return;
     };
     let builder = builder(&shared.limits);
+    let left = left(app.peer.lying.clone(), shared.limits.read_max);
     let mut serving =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)));
-    let served = tokio::select! {
-        served = serving.as_mut() => served,
-        () = shared.drain.wait() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let served = async {
+        tokio::select! {
+            served = serving.as_mut() => served,
+            () = shared.drain.wait() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
         }
+    };
+    let served = tokio::select! {
+        served = served => served,
+        () = left => return tracing::info!("a connection was cut off: its answers were not read"),
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+/// Ends when an answer has been left unread for too long; within a quarter of that time more.
+async fn left(lying: Arc<Lying>, patience: Duration) {
+    while !lying.is_any_left(patience) {
+        sleep(patience / 4).await;
     }
 }
 
@@ -272,7 +287,10 @@ impl FromPeer {
     fn new(app: &Router, address: SocketAddr) -> Self {
         Self {
             app: app.clone(),
-            peer: Peer(address.ip()),
+            peer: Peer {
+                address: address.ip(),
+                lying: Arc::default(),
+            },
         }
     }
 }
@@ -287,7 +305,7 @@ impl Service<http::Request<Incoming>> for FromPeer {
     }
 
     fn call(&mut self, mut request: http::Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.peer.clone());
         self.app.call(request)
     }
 }

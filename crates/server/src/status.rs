@@ -5,7 +5,7 @@
 //! someone (`INTERNAL`, `DATA_LOSS`). Every status carries `google.rpc.ErrorInfo`.
 use std::{collections::HashMap, error::Error, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use waybill_core::{
@@ -178,6 +178,17 @@ pub(crate) fn token_ended() -> Status {
     Failure::new(Code::Unauthenticated, "UNAUTHENTICATED", message).status()
 }
 
+/// The caller has left its answer unread for too long.
+pub(crate) fn unread_answer(patience: Duration) -> Status {
+    let message = format!(
+        "the answer was not read for {} s, and was ended; connect again and go on from where this ended",
+        patience.as_secs_f32()
+    );
+    Failure::new(Code::Unavailable, "NOT_READ", message)
+        .retry_after(RETRY_SOON)
+        .status()
+}
+
 /// When a caller may try again, where it is known.
 pub(crate) fn retry_delay(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
@@ -230,6 +241,16 @@ pub(crate) fn complete(status: Status) -> Status {
     } else {
         failure.status()
     }
+}
+
+/// A failure as gRPC says it at the end of an answer.
+pub(crate) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Fails only for a message that no header can hold; the code then stands alone.
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from(status.code() as i32));
+    }
+    trailers
 }
 
 /// The HTTP status of a gRPC code (google/rpc/code.proto).
