@@ -24,6 +24,7 @@ mod run;
 mod serve;
 mod shell;
 mod status;
+mod token;
 mod trace;
 mod try_it;
 
@@ -54,6 +55,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Ended> {
         Command::Emit(args) => emit::run(context, *args).await?,
         Command::Import(command) => import::run(context, command).await?,
         Command::Ledger(command) => ledger::run(context, &command).await?,
+        Command::Token(command) => token::run(context, command)?,
         Command::Log(args) => log::run(context, args).await?,
         Command::Event(command) => event::run(context, command).await?,
         Command::Trace(args) => trace::run(context, args).await?,

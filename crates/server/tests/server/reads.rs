@@ -341,6 +341,7 @@ async fn a_receipt_is_proven_to_a_checkpoint() {
         .into_inner();
     assert_eq!(old.tree_size, 3);
     let request = pb::GetReceiptRequest {
+        wait: None,
         event: Some(reference("commit-4")),
         prove: true,
         consistent_from_size: 3,
