@@ -123,7 +123,7 @@ impl Client {
                 let request = raw::EmitRequest {
                     events: events.to_vec(),
                 };
-                wire::unary(&self.channel, wire::EMIT, request, limit).await
+                wire::unary(&self.carrier, wire::EMIT, request, limit).await
             })
             .await?;
         results(answer.results, events.len())

@@ -161,7 +161,7 @@ impl Worker {
         }
         let each = self.client.retry.each;
         let opening = wire::both_stream(
-            &self.client.channel,
+            &self.client.carrier,
             wire::EMIT_STREAM,
             ReceiverStream::new(outgoing),
         );
