@@ -1,19 +1,17 @@
 //! Where answers come from. A directory is served to this process alone, so that every command speaks to a server and
 //! is written once.
 use std::{
+    fmt,
     future::Future,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use tonic::{
-    Request, Response, Status,
-    client::Grpc,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Request, Response, Status, client::Grpc};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
+use waybill_client::{Carrier, Connect, ConnectError, Token};
 use waybill_proto::{
     pb::{
         EmitResponse, delivery_service_client::DeliveryServiceClient,
@@ -30,10 +28,10 @@ use crate::{
 mod local;
 
 /// What answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Where {
     /// A server, by its address.
-    Server(String),
+    Server(Server),
     /// A ledger's own files.
     Directory {
         directory: PathBuf,
@@ -42,9 +40,58 @@ pub(crate) enum Where {
     },
 }
 
+/// A server, and what it alone is shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Server {
+    /// As it was given; events that wait for it are filed under it.
+    pub(crate) address: String,
+    pub(crate) token: Option<Token>,
+    /// Certificate authorities to trust instead of this machine's.
+    pub(crate) ca: Option<PathBuf>,
+    /// A variable holds a token, which is meant for another server than this.
+    pub(crate) unsent: bool,
+}
+
+impl From<String> for Server {
+    /// A server that is shown no token.
+    fn from(address: String) -> Self {
+        Self {
+            address,
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+/// An address as a URL: without a scheme it is a plain one.
+pub(crate) fn url(address: &str) -> String {
+    match address.contains("://") {
+        true => address.to_owned(),
+        false => format!("http://{address}"),
+    }
+}
+
+/// Why a server cannot be called, with what to do about it.
+pub(crate) fn cannot_connect(error: ConnectError) -> Failure {
+    let hint = match &error {
+        ConnectError::Address { .. } => "write https://HOST:PORT or http://HOST:PORT",
+        ConnectError::TokenInClear { .. } => {
+            "call it over https, or from its own machine, or without a token"
+        }
+        ConnectError::CaInClear { .. } => "call it over https",
+        ConnectError::Trust(_) => "name a PEM file of certificate authorities that you trust",
+        ConnectError::NoRuntime => return Failure::unexpected(error.to_string()),
+    };
+    Failure::usage(error.to_string()).with_hint(hint)
+}
+
 /// The largest answer that is taken: a full page of the largest events.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an import waits for a ledger that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,8 +110,10 @@ fn retry_delay(status: &Status) -> Option<Duration> {
 
 /// A way to the answers.
 pub(crate) struct Source {
-    channel: Channel,
+    carrier: Carrier,
     address: String,
+    /// A token was held back: the server is not the one that it is meant for.
+    unsent: bool,
     timeout: Duration,
     local: Option<local::Local>,
 }
@@ -77,10 +126,10 @@ impl Source {
         quiet: bool,
     ) -> Result<Self, Failure> {
         match place {
-            Where::Server(address) => Self::server(address, timeout),
+            Where::Server(server) => Self::server(server, timeout),
             Where::Directory { directory, state } => {
                 let local = local::Local::open(directory, state, missing, quiet).await?;
-                let source = Self::server(local.address(), timeout)?;
+                let source = Self::server(local.address().into(), timeout)?;
                 Ok(Self {
                     local: Some(local),
                     ..source
@@ -92,28 +141,20 @@ impl Source {
     /// A server's address is checked here; it is called with the first question.
     ///
     /// # Errors
-    /// Refuses what is no address of a server.
-    pub(crate) fn server(address: String, timeout: Duration) -> Result<Self, Failure> {
-        let url = if address.contains("://") {
-            address.clone()
-        } else {
-            format!("http://{address}")
-        };
-        let wrong = |why: &str| {
-            Failure::usage(format!("the server's address is `{address}`, {why}"))
-                .with_hint("write http://HOST:PORT")
-        };
-        if url.starts_with("https://") {
-            return Err(wrong("and this version speaks no TLS"));
+    /// Refuses what is no address of a server, and a token that would go there in clear.
+    pub(crate) fn server(server: Server, timeout: Duration) -> Result<Self, Failure> {
+        let address = url(&server.address);
+        let mut connect = Connect::to(address.clone());
+        if let Some(token) = server.token {
+            connect = connect.with_token(token);
         }
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| wrong("not a URL"))?;
-        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-            return Err(wrong("not a URL of the form http://HOST:PORT"));
+        if let Some(ca) = server.ca {
+            connect = connect.with_ca(ca);
         }
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
         Ok(Self {
-            channel,
-            address: url,
+            carrier: connect.carrier().map_err(cannot_connect)?,
+            address,
+            unsent: server.unsent,
             timeout,
             local: None,
         })
@@ -133,16 +174,16 @@ impl Source {
         self.local.as_ref().map(local::Local::actor_key)
     }
 
-    pub(crate) fn ledger(&self) -> LedgerServiceClient<Channel> {
-        LedgerServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(crate) fn ledger(&self) -> LedgerServiceClient<Carrier> {
+        LedgerServiceClient::new(self.carrier.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(crate) fn trace(&self) -> TraceServiceClient<Channel> {
-        TraceServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(crate) fn trace(&self) -> TraceServiceClient<Carrier> {
+        TraceServiceClient::new(self.carrier.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(crate) fn delivery(&self) -> DeliveryServiceClient<Channel> {
-        DeliveryServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(crate) fn delivery(&self) -> DeliveryServiceClient<Carrier> {
+        DeliveryServiceClient::new(self.carrier.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// A request with the deadline that was asked for.
@@ -183,14 +224,35 @@ impl Source {
                     Exit::Unreachable,
                     format!("{} cannot be reached: {}", self.address, chain(source)),
                 );
-                failure.with_hint(
-                    "start a server with `waybill serve`, or name a directory with --ledger DIR",
-                )
+                failure.with_hint(self.hint(&chain(source)))
             }
             // The channel keeps the deadline too, and calls a call that missed it cancelled.
             _ if status.code() == tonic::Code::Cancelled => self.too_late(),
-            _ => Failure::from(status),
+            _ => self.with_token_hint(Failure::from(status)),
         }
+    }
+
+    /// What to do about a server that cannot be reached.
+    fn hint(&self, why: &str) -> &'static str {
+        match self.address.starts_with("https://") {
+            true if why.contains("UnknownIssuer") => {
+                "nobody whom this machine trusts vouches for it: name its certificate authority with WAYBILL_CA=FILE or `waybill context add … --ca FILE`, if it is the right server"
+            }
+            true => "is its certificate valid, and made for this name?",
+            false => "start a server with `waybill serve`, or name a directory with --ledger DIR",
+        }
+    }
+
+    /// Where the server turns the caller away and does not say what to do.
+    fn with_token_hint(&self, failure: Failure) -> Failure {
+        if failure.exit() != Exit::Auth || !failure.hint().is_empty() {
+            return failure;
+        }
+        failure.with_hint(match (self.carrier.shows_token(), self.unsent) {
+            (true, _) => "the token may have expired, or lack the role: ask the ledger's operator for another",
+            (false, true) => "WAYBILL_TOKEN and WAYBILL_TOKEN_FILE go to WAYBILL_SERVER or --server only, so no token was sent",
+            (false, false) => "give it a token: `waybill context add NAME --server URL --token-file FILE`, or WAYBILL_TOKEN_FILE beside WAYBILL_SERVER",
+        })
     }
 
     /// Records encoded events; the bytes are sent as they are.
@@ -219,7 +281,7 @@ impl Source {
     }
 
     async fn try_emit(&self, events: Vec<Bytes>) -> Result<Response<EmitResponse>, Status> {
-        let mut grpc = Grpc::new(self.channel.clone());
+        let mut grpc = Grpc::new(self.carrier.clone());
         grpc.ready()
             .await
             .map_err(|error| Status::from_error(Box::new(error)))?;
