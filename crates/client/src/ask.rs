@@ -256,8 +256,7 @@ impl Reader {
         &self,
         mut call: impl AsyncFnMut(Duration) -> Result<tonic::Response<A>, Status>,
     ) -> Result<A, Error> {
-        let retry = &self.client.retry;
-        retry
+        self.client
             .run(self.within, async |limit| {
                 call(limit).await.map(tonic::Response::into_inner)
             })
@@ -269,8 +268,8 @@ impl Reader {
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        let (retry, carrier) = (&self.client.retry, &self.client.carrier);
-        retry
+        let carrier = &self.client.carrier;
+        self.client
             .run(self.within, async |limit| {
                 wire::unary(carrier, path, request.clone(), limit).await
             })

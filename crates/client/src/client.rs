@@ -1,10 +1,14 @@
 //! The connection to one ledger.
+use std::time::Duration;
+
+use tonic::Status;
+
 use crate::{
     ask::Reader,
     carrier::Carrier,
     connect::{Connect, ConnectError},
     emitter::Emitter,
-    error::Bar,
+    error::{Bar, Error},
     retry::Retry,
 };
 
@@ -35,6 +39,21 @@ impl Client {
             carrier,
             retry: Retry::default(),
             bar: Bar::default(),
+        }
+    }
+
+    /// Tries until there is an answer, as [`Retry::run`], and once more where a token is not accepted and its file holds
+    /// another one by now.
+    pub(crate) async fn run<T>(
+        &self,
+        within: Duration,
+        mut attempt: impl AsyncFnMut(Duration) -> Result<T, Status>,
+    ) -> Result<T, Error> {
+        match self.retry.run(within, &mut attempt).await {
+            Err(Error::NotAllowed { .. }) if self.carrier.renew() => {
+                self.retry.run(within, attempt).await
+            }
+            answer => answer,
         }
     }
 

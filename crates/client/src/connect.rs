@@ -135,10 +135,7 @@ impl Connect {
             Some(secured) => endpoint.connect_with_connector_lazy(secured),
             None => endpoint.connect_lazy(),
         };
-        Ok(Carrier::new(
-            channel,
-            self.token.as_ref().map(Token::header),
-        ))
+        Ok(Carrier::new(channel, self.token.clone()))
     }
 
     /// The address, and how it is secured.

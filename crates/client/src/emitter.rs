@@ -118,7 +118,6 @@ impl Client {
         within: Duration,
     ) -> Result<Vec<Result<pb::Receipt, Refusal>>, Error> {
         let answer: pb::EmitResponse = self
-            .retry
             .run(within, async |limit| {
                 let request = raw::EmitRequest {
                     events: events.to_vec(),

@@ -181,7 +181,7 @@ impl Outbox {
     ///
     /// A ledger that turns this client away ([`Error::NotAllowed`]: an expired token, say) has looked at nothing, so
     /// everything stays; it is not asked again with this client for half a minute, and until then this ends at once with
-    /// what it said. A new client, with a new token, asks straight away.
+    /// what it said. Where the token's file holds another one by then, or for a new client, it is asked straight away.
     ///
     /// # Errors
     /// [`DrainError::Ledger`] when the ledger did not answer in time, or failed, or turns this client away.
@@ -193,7 +193,9 @@ impl Outbox {
             if events.is_empty() {
                 return Ok(drained);
             }
-            if let Err(source) = client.bar.check() {
+            if let Err(source) = client.bar.check()
+                && !client.carrier.renew()
+            {
                 return Err(DrainError::Ledger { drained, source });
             }
             let length = batch_length(&events);

@@ -230,6 +230,7 @@ impl Worker {
     async fn after(&mut self, status: &Status) {
         self.failures += 1;
         let error = match judge(status) {
+            Verdict::Final(Error::NotAllowed { .. }) if self.client.carrier.renew() => return,
             Verdict::Final(error) => error,
             Verdict::Again(asked) => {
                 let pause = self.client.retry.pause(self.failures, asked, random());

@@ -4,6 +4,7 @@ use std::{
     io::Read as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ const SCHEME: &str = "Bearer ";
 pub struct Token {
     /// The header as it is sent.
     header: HeaderValue,
+    /// Where it was read, and where its successor will be.
+    file: Option<Arc<Path>>,
 }
 
 /// Why there is no token. No message repeats one.
@@ -55,14 +58,25 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// Reads a token out of a file that nobody but its owner may read or change.
+    /// Reads a token out of a file that nobody but its owner may read or change. Where a ledger does not accept it any more,
+    /// the file is read again: whoever renews a token replaces the file, and restarts nothing.
     ///
     /// # Errors
     /// [`TokenError`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TokenError> {
         let path = path.as_ref();
         let text = read_private(path)?;
-        Self::new(&text, &path.display().to_string())
+        let token = Self::new(&text, &path.display().to_string())?;
+        Ok(Self {
+            file: Some(path.into()),
+            ..token
+        })
+    }
+
+    /// What its file holds now, where that is another token.
+    pub(crate) fn successor(&self) -> Option<Self> {
+        let token = Self::from_file(self.file.as_deref()?).ok()?;
+        (token.header != self.header).then_some(token)
     }
 
     /// A token that was given as text. White space around it is not part of it; `from` says in errors where it came from,
@@ -84,9 +98,10 @@ impl Token {
         let mut header =
             HeaderValue::from_maybe_shared(Bytes::from_owner(header)).map_err(|_| malformed())?;
         header.set_sensitive(true);
-        Ok(Self { header })
+        Ok(Self { header, file: None })
     }
 
+    /// Marked as sensitive, so that neither its `Debug` nor a table of HTTP/2 headers holds it.
     pub(crate) fn header(&self) -> HeaderValue {
         self.header.clone()
     }
@@ -196,7 +211,12 @@ mod tests {
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(Token::from_file(&path).unwrap().expose(), CANARY.as_bytes());
+        let token = Token::from_file(&path).unwrap();
+        assert_eq!(token.expose(), CANARY.as_bytes());
+        assert!(token.successor().is_none());
+        fs::write(&path, CANARY.replace("canary", "renewed")).unwrap();
+        let renewed = token.successor().unwrap();
+        assert!(renewed.expose().starts_with(b"wbt_renewed"));
         let away = Token::from_file(directory.path().join("away")).unwrap_err();
         assert!(matches!(away, TokenError::Unreadable { .. }), "{away}");
         let directory = Token::from_file(directory.path()).unwrap_err();

@@ -98,6 +98,9 @@ impl Tail {
             self.open = None;
             self.failures += 1;
             let pause = match judge(&status) {
+                Verdict::Final(Error::NotAllowed { .. }) if self.reader.client.carrier.renew() => {
+                    continue;
+                }
                 Verdict::Final(error) => return Err(error),
                 Verdict::Again(asked) => {
                     self.reader
