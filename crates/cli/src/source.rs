@@ -108,6 +108,11 @@ fn retry_delay(status: &Status) -> Option<Duration> {
         .filter(|_| again)
 }
 
+/// Whether a call ended because its time was over.
+fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<tonic::TimeoutExpired>() || error.source().is_some_and(is_timeout)
+}
+
 /// A way to the answers.
 pub(crate) struct Source {
     carrier: Carrier,
@@ -219,27 +224,35 @@ impl Source {
     /// A status as a failure; one that never came from a server names the address.
     pub(crate) fn explain(&self, status: Status) -> Failure {
         match std::error::Error::source(&status) {
-            Some(source) if status.code() == tonic::Code::Unavailable => {
-                let failure = Failure::new(
-                    Exit::Unreachable,
-                    format!("{} cannot be reached: {}", self.address, chain(source)),
-                );
-                failure.with_hint(self.hint(&chain(source)))
+            // The channel keeps the deadline too.
+            Some(source) if is_timeout(source) => self.too_late(),
+            // What never came from a server; a connection that breaks under a call has any of several codes.
+            Some(source) => {
+                let why = chain(source);
+                let broke = status.code() != tonic::Code::Unavailable;
+                let what = format!("{} cannot be reached: {why}", self.address);
+                Failure::new(Exit::Unreachable, what).with_hint(self.hint(&why, broke))
             }
-            // The channel keeps the deadline too, and calls a call that missed it cancelled.
-            _ if status.code() == tonic::Code::Cancelled => self.too_late(),
-            _ => self.with_token_hint(Failure::from(status)),
+            None if status.code() == tonic::Code::Cancelled => self.too_late(),
+            None => self.with_token_hint(Failure::from(status)),
         }
     }
 
     /// What to do about a server that cannot be reached.
-    fn hint(&self, why: &str) -> &'static str {
-        match self.address.starts_with("https://") {
-            true if why.contains("UnknownIssuer") => {
+    fn hint(&self, why: &str, broke: bool) -> &'static str {
+        let secured = self.address.starts_with("https://");
+        match (secured, broke) {
+            (true, _) if why.contains("UnknownIssuer") => {
                 "nobody whom this machine trusts vouches for it: name its certificate authority with WAYBILL_CA=FILE or `waybill context add … --ca FILE`, if it is the right server"
             }
-            true => "is its certificate valid, and made for this name?",
-            false => "start a server with `waybill serve`, or name a directory with --ledger DIR",
+            (true, _) if why.contains("certificate") => {
+                "is its certificate valid, and made for this name?"
+            }
+            (true, _) => "is a server running there, and does it speak TLS?",
+            (false, true) => "does it speak TLS? Then its address begins with https://",
+            (false, false) => {
+                "start a server with `waybill serve`, or name a directory with --ledger DIR"
+            }
         }
     }
 
