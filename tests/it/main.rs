@@ -8,11 +8,13 @@
 mod bad_input;
 mod client;
 mod command_line;
+mod contexts;
 mod crash;
 mod damaged_journal;
 mod failed_sync;
 mod fsync_mutants;
 mod full_disk;
+mod gate;
 mod house;
 mod import;
 mod kit;

@@ -22,6 +22,16 @@ WHEN is RFC 3339, a date, `now`, `2w` `3d` `4h` (ago) or `@{2.weeks.ago}`.
 KNOWLEDGE is a WHEN, `seq:184223`, or an event as 'SOURCE ID'.
 REF is a commit id or its beginning, `HEAD~3`, `#412`, a version, an incident, `d:SERVICE@ENV~1`, or an entity name.";
 
+const TOKEN_HELP: &str = "\
+Which server: --server, --ledger or --context; then WAYBILL_SERVER, WAYBILL_LEDGER or WAYBILL_CONTEXT (one of them);
+then the current context; then `server` or `ledger` of your config.toml; then http://127.0.0.1:8420.
+Which token: a context's server is shown the context's token. WAYBILL_TOKEN_FILE (a path) or WAYBILL_TOKEN (for CI
+systems that have only variables) goes to the server of WAYBILL_SERVER, and to --server where WAYBILL_SERVER is not set
+or says the same. No server is shown any other token; --server is never shown a context's. No flag takes a token itself:
+other processes can read command lines. Over http a token goes to this machine only; redirects are not followed.
+WAYBILL_CA, or `ca` in your config.toml, is a PEM file of certificate authorities to trust for servers that no context names.
+Kept in $XDG_CONFIG_HOME/waybill: contexts.toml, and tokens/NAME, which only you can read.";
+
 /// An event-sourced delivery ledger: what happened to every change, provably, and what it did.
 #[derive(Debug, Parser)]
 #[command(name = "waybill", version, max_term_width = 110, after_long_help = format!("{WHEN_HELP}\n\n{}", exit::TABLE), after_help = WHEN_HELP,
@@ -37,9 +47,12 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// Server to ask; default WAYBILL_SERVER, or http://127.0.0.1:8420
-    #[arg(long, global = true, value_name = "URL", conflicts_with = "ledger")]
+    /// Server to ask; default WAYBILL_SERVER, the current context's, or http://127.0.0.1:8420
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["ledger", "context"])]
     pub(crate) server: Option<String>,
+    /// Context whose server to ask, with its token; default WAYBILL_CONTEXT, or what `waybill context use` chose
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "ledger")]
+    pub(crate) context: Option<String>,
     /// Ledger directory to work on without a server; default WAYBILL_LEDGER
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) ledger: Option<PathBuf>,
@@ -99,6 +112,9 @@ pub(crate) enum Command {
     /// Who may call a server: make, list and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Servers with names, each with the token that is shown to it and to nobody else
+    #[command(subcommand, after_help = TOKEN_HELP)]
+    Context(ContextCommand),
     /// Print a completion script for a shell
     Completion {
         /// Which shell
@@ -109,6 +125,42 @@ pub(crate) enum Command {
     /// Opens the database of a directory and exits; the ledger runs it as a child that may die
     #[command(name = "__probe-database", hide = true)]
     ProbeDatabase { directory: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// Keep the server of --server URL under a name; again for the same server to replace its token
+    #[command(after_help = TOKEN_HELP)]
+    Add(AddContextArgs),
+    /// Send commands there where nothing else is said
+    Use {
+        /// Its name
+        name: String,
+    },
+    /// Names and servers; the current one is marked, and no token is shown
+    #[command(alias = "list")]
+    Ls,
+    /// Forget a context and its token
+    #[command(alias = "remove")]
+    Rm {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddContextArgs {
+    /// What to call it
+    pub(crate) name: String,
+    /// Keep the token of this file; only its owner may be able to read it
+    #[arg(long, value_name = "FILE", conflicts_with = "token_stdin")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Keep the token that comes on standard input
+    #[arg(long)]
+    pub(crate) token_stdin: bool,
+    /// Trust the certificate authorities of this PEM file instead of the machine's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// With whose eyes a question is answered.
@@ -480,7 +532,7 @@ mod tests {
             .filter(|c| !c.is_hide_set())
             .map(|c| c.get_name().to_owned())
             .collect();
-        let expected = "try serve emit run import log event trace delivery verify export restore doctor status ledger token completion version";
+        let expected = "try serve emit run import log event trace delivery verify export restore doctor status ledger token context completion version";
         assert_eq!(verbs.join(" "), expected);
         assert!(matches!(
             parse("dora").unwrap().command,
@@ -537,6 +589,12 @@ mod tests {
             "restore file dir",
             "doctor --server http://127.0.0.1:1",
             "ledger accept-loss --yes abcd",
+            "context add prod --server https://a:1 --token-file t --ca ca.pem",
+            "context add prod --server https://a:1 --token-stdin",
+            "context use prod",
+            "context ls --json",
+            "context rm prod",
+            "status --context prod",
             "completion bash",
         ] {
             if let Err(error) = parse(line) {
@@ -550,6 +608,16 @@ mod tests {
         let cases = [
             (
                 "--server http://a --ledger b status",
+                ErrorKind::ArgumentConflict,
+            ),
+            (
+                "--server http://a --context b status",
+                ErrorKind::ArgumentConflict,
+            ),
+            ("--ledger a --context b status", ErrorKind::ArgumentConflict),
+            ("status --token wbt_secret", ErrorKind::UnknownArgument),
+            (
+                "context add a --token-file t --token-stdin",
                 ErrorKind::ArgumentConflict,
             ),
             ("import git --env live", ErrorKind::MissingRequiredArgument),

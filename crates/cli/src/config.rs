@@ -12,9 +12,10 @@ use toml::Value;
 use crate::exit::Failure;
 
 /// Keys that a file may set, and whether a project's file may.
-const KEYS: [(&str, bool); 14] = [
+const KEYS: [(&str, bool); 15] = [
     ("server", false),
     ("ledger", false),
+    ("ca", false),
     ("state", false),
     ("listen", false),
     ("log_format", false),
@@ -72,22 +73,39 @@ impl Settings {
 
     /// The first layer's value of `key`.
     pub(crate) fn find(&self, key: &str) -> Option<Set> {
+        self.find_where(key, |_| true)
+    }
+
+    /// The value of `key` in the environment alone.
+    pub(crate) fn find_in_environment(&self, key: &str) -> Option<Set> {
+        self.find_where(key, |layer| layer.origin == ENVIRONMENT)
+    }
+
+    /// The value of `key` in the files alone.
+    pub(crate) fn find_in_files(&self, key: &str) -> Option<Set> {
+        self.find_where(key, |layer| layer.origin != ENVIRONMENT)
+    }
+
+    fn find_where(&self, key: &str, counts: impl Fn(&Layer) -> bool) -> Option<Set> {
         debug_assert!(
             KEYS.iter().any(|(known, _)| *known == key),
             "`{key}` is a setting"
         );
-        self.layers.iter().find_map(|layer| {
-            let (_, value) = layer.values.iter().find(|(known, _)| known == key)?;
-            let origin = if layer.origin == ENVIRONMENT {
-                variable(key)
-            } else {
-                format!("`{key}` in {}", layer.origin)
-            };
-            Some(Set {
-                value: value.clone(),
-                origin,
+        self.layers
+            .iter()
+            .filter(|layer| counts(layer))
+            .find_map(|layer| {
+                let (_, value) = layer.values.iter().find(|(known, _)| known == key)?;
+                let origin = if layer.origin == ENVIRONMENT {
+                    variable(key)
+                } else {
+                    format!("`{key}` in {}", layer.origin)
+                };
+                Some(Set {
+                    value: value.clone(),
+                    origin,
+                })
             })
-        })
     }
 
     /// Only the value.
@@ -206,7 +224,12 @@ fn project_file(directory: &Path) -> Option<PathBuf> {
 }
 
 fn person_file(var: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    base(var, "XDG_CONFIG_HOME", ".config").map(|path| path.join("waybill/config.toml"))
+    config_home(var).map(|path| path.join("config.toml"))
+}
+
+/// `$XDG_CONFIG_HOME/waybill`, or `~/.config/waybill`.
+pub(crate) fn config_home(var: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    base(var, "XDG_CONFIG_HOME", ".config").map(|path| path.join("waybill"))
 }
 
 /// `$XDG_STATE_HOME/waybill`, or `~/.local/state/waybill`.
@@ -301,6 +324,11 @@ mod tests {
             failure.to_string(),
             ".waybill.toml:2: `server` may not stand in a project's file"
         );
+        // Nor whom to believe, nor which context and token to use.
+        for key in ["ca", "context", "token", "token_file"] {
+            let text = format!("{key} = \"x\"");
+            assert!(from_toml(&text, ".waybill.toml", true).is_err(), "{key}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ Exit codes:
     1  unexpected failure
     2  usage: an argument, a file or a setting is wrong
     3  not found
-    4  the server does not allow it
+    4  the server does not know the caller (no token, or none that it accepts), or does not allow it
     5  the server cannot be reached, or the deadline passed
     6  an event was rejected
     8  pending: the answer is not ready yet
@@ -260,6 +260,7 @@ mod tests {
         let code = |status: tonic::Status| Failure::from(status).code();
         assert_eq!(code(tonic::Status::not_found("no")), 3);
         assert_eq!(code(tonic::Status::permission_denied("no")), 4);
+        assert_eq!(code(tonic::Status::unauthenticated("who")), 4);
         assert_eq!(code(tonic::Status::unavailable("no")), 5);
         assert_eq!(code(tonic::Status::deadline_exceeded("late")), 5);
         assert_eq!(code(tonic::Status::invalid_argument("bad")), 2);

@@ -2,7 +2,7 @@
 //! proto3 JSON for programs.
 //!
 //! Refuses to know: how answers are made. Reading order: [`args`] (what may be typed), [`exit`] (how it ends),
-//! [`context`] (settings, output, clock), [`source`] (a server, or a directory that is served to this process), then
+//! [`context`] (settings, output, clock), [`contexts`] (servers with names, and their tokens), [`source`] (a server, or a directory that is served to this process), then
 //! one file a command in [`command`]. Beside them: [`when`] (the grammar of moments), [`output`], [`table`], [`words`],
 //! [`json`], [`progress`], [`config`], [`private`].
 
@@ -11,6 +11,7 @@ mod ci_env;
 mod command;
 mod config;
 mod context;
+mod contexts;
 mod exit;
 mod git;
 mod house;

@@ -1,19 +1,17 @@
 //! Where answers come from. A directory is served to this process alone, so that every command speaks to a server and
 //! is written once.
 use std::{
+    fmt,
     future::Future,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use tonic::{
-    Request, Response, Status,
-    client::Grpc,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Request, Response, Status, client::Grpc};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
+use waybill_client::{Carrier, Connect, ConnectError, Token};
 use waybill_proto::{
     pb::{
         EmitResponse, delivery_service_client::DeliveryServiceClient,
@@ -31,10 +29,10 @@ use crate::{
 mod local;
 
 /// What answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Where {
     /// A server, by its address.
-    Server(String),
+    Server(Server),
     /// A ledger's own files.
     Directory {
         directory: PathBuf,
@@ -43,9 +41,58 @@ pub(crate) enum Where {
     },
 }
 
+/// A server, and what it alone is shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Server {
+    /// As it was given; events that wait for it are filed under it.
+    pub(crate) address: String,
+    pub(crate) token: Option<Token>,
+    /// Certificate authorities to trust instead of this machine's.
+    pub(crate) ca: Option<PathBuf>,
+    /// A variable holds a token, which is meant for another server than this.
+    pub(crate) unsent: bool,
+}
+
+impl From<String> for Server {
+    /// A server that is shown no token.
+    fn from(address: String) -> Self {
+        Self {
+            address,
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+/// An address as a URL: without a scheme it is a plain one.
+pub(crate) fn url(address: &str) -> String {
+    match address.contains("://") {
+        true => address.to_owned(),
+        false => format!("http://{address}"),
+    }
+}
+
+/// Why a server cannot be called, with what to do about it.
+pub(crate) fn cannot_connect(error: ConnectError) -> Failure {
+    let hint = match &error {
+        ConnectError::Address { .. } => "write https://HOST:PORT or http://HOST:PORT",
+        ConnectError::TokenInClear { .. } => {
+            "call it over https, or from its own machine, or without a token"
+        }
+        ConnectError::CaInClear { .. } => "call it over https",
+        ConnectError::Trust(_) => "name a PEM file of certificate authorities that you trust",
+        ConnectError::NoRuntime => return Failure::unexpected(error.to_string()),
+    };
+    Failure::usage(error.to_string()).with_hint(hint)
+}
+
 /// The largest answer that is taken: a full page of the largest events.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an import waits for a ledger that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,10 +109,17 @@ fn retry_delay(status: &Status) -> Option<Duration> {
         .filter(|_| again)
 }
 
+/// Whether a call ended because its time was over.
+fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<tonic::TimeoutExpired>() || error.source().is_some_and(is_timeout)
+}
+
 /// A way to the answers.
 pub(crate) struct Source {
-    channel: Channel,
+    carrier: Carrier,
     address: String,
+    /// A token was held back: the server is not the one that it is meant for.
+    unsent: bool,
     timeout: Duration,
     local: Option<local::Local>,
 }
@@ -78,10 +132,10 @@ impl Source {
         quiet: bool,
     ) -> Result<Self, Failure> {
         match place {
-            Where::Server(address) => Self::server(address, timeout),
+            Where::Server(server) => Self::server(server, timeout),
             Where::Directory { directory, state } => {
                 let local = local::Local::open(directory, state, missing, quiet).await?;
-                let source = Self::server(local.address(), timeout)?;
+                let source = Self::server(local.address().into(), timeout)?;
                 Ok(Self {
                     local: Some(local),
                     ..source
@@ -93,28 +147,20 @@ impl Source {
     /// A server's address is checked here; it is called with the first question.
     ///
     /// # Errors
-    /// Refuses what is no address of a server.
-    pub(crate) fn server(address: String, timeout: Duration) -> Result<Self, Failure> {
-        let url = if address.contains("://") {
-            address.clone()
-        } else {
-            format!("http://{address}")
-        };
-        let wrong = |why: &str| {
-            Failure::usage(format!("the server's address is `{address}`, {why}"))
-                .with_hint("write http://HOST:PORT")
-        };
-        if url.starts_with("https://") {
-            return Err(wrong("and this version speaks no TLS"));
+    /// Refuses what is no address of a server, and a token that would go there in clear.
+    pub(crate) fn server(server: Server, timeout: Duration) -> Result<Self, Failure> {
+        let address = url(&server.address);
+        let mut connect = Connect::to(address.clone());
+        if let Some(token) = server.token {
+            connect = connect.with_token(token);
         }
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| wrong("not a URL"))?;
-        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-            return Err(wrong("not a URL of the form http://HOST:PORT"));
+        if let Some(ca) = server.ca {
+            connect = connect.with_ca(ca);
         }
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
         Ok(Self {
-            channel,
-            address: url,
+            carrier: connect.carrier().map_err(cannot_connect)?,
+            address,
+            unsent: server.unsent,
             timeout,
             local: None,
         })
@@ -134,20 +180,20 @@ impl Source {
         self.local.as_ref().map(local::Local::actor_key)
     }
 
-    pub(crate) fn ledger(&self) -> LedgerServiceClient<Channel> {
-        LedgerServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(crate) fn ledger(&self) -> LedgerServiceClient<Carrier> {
+        LedgerServiceClient::new(self.carrier.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(crate) fn operate(&self) -> OperateServiceClient<Channel> {
-        OperateServiceClient::new(self.channel.clone())
+    pub(crate) fn operate(&self) -> OperateServiceClient<Carrier> {
+        OperateServiceClient::new(self.carrier.clone())
     }
 
-    pub(crate) fn trace(&self) -> TraceServiceClient<Channel> {
-        TraceServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(crate) fn trace(&self) -> TraceServiceClient<Carrier> {
+        TraceServiceClient::new(self.carrier.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    pub(crate) fn delivery(&self) -> DeliveryServiceClient<Channel> {
-        DeliveryServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    pub(crate) fn delivery(&self) -> DeliveryServiceClient<Carrier> {
+        DeliveryServiceClient::new(self.carrier.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// Answers may take so much longer: the server was asked to wait.
@@ -188,19 +234,48 @@ impl Source {
     /// A status as a failure; one that never came from a server names the address.
     pub(crate) fn explain(&self, status: Status) -> Failure {
         match std::error::Error::source(&status) {
-            Some(source) if status.code() == tonic::Code::Unavailable => {
-                let failure = Failure::new(
-                    Exit::Unreachable,
-                    format!("{} cannot be reached: {}", self.address, chain(source)),
-                );
-                failure.with_hint(
-                    "start a server with `waybill serve`, or name a directory with --ledger DIR",
-                )
+            // The channel keeps the deadline too.
+            Some(source) if is_timeout(source) => self.too_late(),
+            // What never came from a server; a connection that breaks under a call has any of several codes.
+            Some(source) => {
+                let why = chain(source);
+                let broke = status.code() != tonic::Code::Unavailable;
+                let what = format!("{} cannot be reached: {why}", self.address);
+                Failure::new(Exit::Unreachable, what).with_hint(self.hint(&why, broke))
             }
-            // The channel keeps the deadline too, and calls a call that missed it cancelled.
-            _ if status.code() == tonic::Code::Cancelled => self.too_late(),
-            _ => Failure::from(status),
+            None if status.code() == tonic::Code::Cancelled => self.too_late(),
+            None => self.with_token_hint(Failure::from(status)),
         }
+    }
+
+    /// What to do about a server that cannot be reached.
+    fn hint(&self, why: &str, broke: bool) -> &'static str {
+        let secured = self.address.starts_with("https://");
+        match (secured, broke) {
+            (true, _) if why.contains("UnknownIssuer") => {
+                "nobody whom this machine trusts vouches for it: name its certificate authority with WAYBILL_CA=FILE or `waybill context add … --ca FILE`, if it is the right server"
+            }
+            (true, _) if why.contains("certificate") => {
+                "is its certificate valid, and made for this name?"
+            }
+            (true, _) => "is a server running there, and does it speak TLS?",
+            (false, true) => "does it speak TLS? Then its address begins with https://",
+            (false, false) => {
+                "start a server with `waybill serve`, or name a directory with --ledger DIR"
+            }
+        }
+    }
+
+    /// Where the server turns the caller away and does not say what to do.
+    fn with_token_hint(&self, failure: Failure) -> Failure {
+        if failure.exit() != Exit::Auth || !failure.hint().is_empty() {
+            return failure;
+        }
+        failure.with_hint(match (self.carrier.shows_token(), self.unsent) {
+            (true, _) => "the token may have expired, or lack the role: ask the ledger's operator for another",
+            (false, true) => "WAYBILL_TOKEN and WAYBILL_TOKEN_FILE go to WAYBILL_SERVER or --server only, so no token was sent",
+            (false, false) => "give it a token: `waybill context add NAME --server URL --token-file FILE`, or WAYBILL_TOKEN_FILE beside WAYBILL_SERVER",
+        })
     }
 
     /// Records encoded events; the bytes are sent as they are.
@@ -229,7 +304,7 @@ impl Source {
     }
 
     async fn try_emit(&self, events: Vec<Bytes>) -> Result<Response<EmitResponse>, Status> {
-        let mut grpc = Grpc::new(self.channel.clone());
+        let mut grpc = Grpc::new(self.carrier.clone());
         grpc.ready()
             .await
             .map_err(|error| Status::from_error(Box::new(error)))?;

@@ -1,4 +1,5 @@
-//! A CI job: `ci_job [URL] [OUTBOX DIRECTORY] [RUN]`.
+//! A CI job: `ci_job [URL] [OUTBOX DIRECTORY] [RUN]`, with the path of its token in WAYBILL_TOKEN_FILE and of the
+//! certificate authority in WAYBILL_CA, where the ledger is on another address.
 //!
 //! It records a commit, its change, a build and a deployment. Ids follow from the run, so that the same run again gives
 //! duplicates and no second deployment; events wait in an outbox, so that a ledger that is away breaks no pipeline.
@@ -9,8 +10,8 @@ use std::{
 };
 
 use waybill_client::{
-    Build, Change, Client, Commit, DEFAULT_URL, Deployment, Draft, Id, MergeMethod, Outcome,
-    RunRef,
+    Build, Change, Commit, Connect, DEFAULT_URL, Deployment, Draft, Id, MergeMethod, Outcome,
+    RunRef, Token,
     outbox::{DrainError, Drained, Outbox},
 };
 
@@ -22,7 +23,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let mut next = |default: &str| arguments.next().unwrap_or(default.to_owned());
     let (url, directory, run) = (next(DEFAULT_URL), next("outbox"), next("8412"));
-    let client = Client::connect(&url)?;
+    let mut connect = Connect::to(url);
+    if let Some(path) = env::var_os("WAYBILL_TOKEN_FILE") {
+        connect = connect.with_token(Token::from_file(path)?);
+    }
+    if let Some(path) = env::var_os("WAYBILL_CA") {
+        connect = connect.with_ca(path);
+    }
+    let client = connect.client()?;
     let emitter = client.emitter("//ci.example.com/shop");
 
     let outbox = Outbox::open(&directory)?;

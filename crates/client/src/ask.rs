@@ -9,6 +9,7 @@ use waybill_proto::pb::{
 };
 
 use crate::{
+    carrier::Carrier,
     client::Client,
     error::Error,
     wire::{self, within},
@@ -92,7 +93,7 @@ impl Reader {
             .at_least
             .clone_from(&self.at_least);
         self.ask(async |limit| {
-            let mut service = TraceServiceClient::new(self.client.channel.clone())
+            let mut service = TraceServiceClient::new(self.client.carrier.clone())
                 .max_decoding_message_size(wire::ANSWER_BYTES_MAX);
             service.trace(within(request.clone(), limit)).await
         })
@@ -111,7 +112,7 @@ impl Reader {
             .at_least
             .clone_from(&self.at_least);
         self.ask(async |limit| {
-            let mut service = DeliveryServiceClient::new(self.client.channel.clone())
+            let mut service = DeliveryServiceClient::new(self.client.carrier.clone())
                 .max_decoding_message_size(wire::ANSWER_BYTES_MAX);
             service.delivery(within(request.clone(), limit)).await
         })
@@ -247,8 +248,8 @@ impl Reader {
         .await
     }
 
-    fn ledger(&self) -> LedgerServiceClient<tonic::transport::Channel> {
-        LedgerServiceClient::new(self.client.channel.clone())
+    fn ledger(&self) -> LedgerServiceClient<Carrier> {
+        LedgerServiceClient::new(self.client.carrier.clone())
             .max_decoding_message_size(wire::ANSWER_BYTES_MAX)
     }
 
@@ -256,8 +257,7 @@ impl Reader {
         &self,
         mut call: impl AsyncFnMut(Duration) -> Result<tonic::Response<A>, Status>,
     ) -> Result<A, Error> {
-        let retry = &self.client.retry;
-        retry
+        self.client
             .run(self.within, async |limit| {
                 call(limit).await.map(tonic::Response::into_inner)
             })
@@ -269,10 +269,10 @@ impl Reader {
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        let (retry, channel) = (&self.client.retry, &self.client.channel);
-        retry
+        let carrier = &self.client.carrier;
+        self.client
             .run(self.within, async |limit| {
-                wire::unary(channel, path, request.clone(), limit).await
+                wire::unary(carrier, path, request.clone(), limit).await
             })
             .await
     }

@@ -118,12 +118,11 @@ impl Client {
         within: Duration,
     ) -> Result<Vec<Result<pb::Receipt, Refusal>>, Error> {
         let answer: pb::EmitResponse = self
-            .retry
             .run(within, async |limit| {
                 let request = raw::EmitRequest {
                     events: events.to_vec(),
                 };
-                wire::unary(&self.channel, wire::EMIT, request, limit).await
+                wire::unary(&self.carrier, wire::EMIT, request, limit).await
             })
             .await?;
         results(answer.results, events.len())

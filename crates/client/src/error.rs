@@ -1,6 +1,11 @@
 //! What can go wrong, by what a caller can do about it.
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use waybill_proto::pb;
@@ -30,6 +35,13 @@ pub enum Error {
         waited: Duration,
         /// What the last try ended with.
         last: String,
+    },
+    /// Get another token, or more rights for this one: the ledger does not know the caller, or does not let it do this. It
+    /// did not look at what was sent, so nothing is wrong with that: keep it.
+    #[error("the ledger does not let this caller in: {said}")]
+    NotAllowed {
+        /// What it said; never the token.
+        said: String,
     },
     /// Wake someone: the other side is broken, or is not a ledger.
     #[error("the ledger failed: {0}")]
@@ -157,9 +169,26 @@ pub(crate) fn judge(status: &Status) -> Verdict {
         | Code::Cancelled
         | Code::Unknown => Verdict::Again(details.retry_info().and_then(|info| info.retry_delay)),
         Code::NotFound => Verdict::Final(Error::NotFound { what: status.message().to_owned() }),
-        Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists | Code::PermissionDenied
+        // Also where a proxy says it for the ledger.
+        Code::Unauthenticated | Code::PermissionDenied => {
+            Verdict::Final(Error::NotAllowed { said: said(status, &details) })
+        }
+        Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists
             if is_ours(&details) => refusal(),
         _ => Verdict::Final(Error::Failed(shown(status))),
+    }
+}
+
+/// What the ledger says of a caller that it turns away, with its hint.
+fn said(status: &Status, details: &ErrorDetails) -> String {
+    let hint = details
+        .error_info()
+        .and_then(|info| info.metadata.get("hint"))
+        .filter(|hint| !status.message().contains(*hint));
+    match (status.message(), hint) {
+        ("", None) => format!("{:?}", status.code()),
+        (message, None) => message.to_owned(),
+        (message, Some(hint)) => format!("{message}; {hint}"),
     }
 }
 
@@ -203,6 +232,38 @@ pub(crate) fn shown(status: &Status) -> String {
         source = error.source();
     }
     text
+}
+
+/// Remembers for a while that the ledger turned a client away. An outbox that is drained every second would otherwise
+/// knock with an expired token every second, which helps nobody and looks like guessing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bar(Arc<Mutex<Option<(Instant, String)>>>);
+
+/// So long is not very long for whoever has just mended a token's rights.
+const BAR: Duration = Duration::from_secs(30);
+
+impl Bar {
+    /// The error of the last call, while it is too early for another.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((until, said)) if Instant::now() < *until => Err(Error::NotAllowed {
+                said: format!(
+                    "{said} (not asked again for another {:.0?})",
+                    *until - Instant::now()
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note of how a call ended.
+    pub(crate) fn note<T>(&self, result: &Result<T, Error>) {
+        let barred = match result {
+            Err(Error::NotAllowed { said }) => Some((Instant::now() + BAR, said.clone())),
+            _ => None,
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = barred;
+    }
 }
 
 #[cfg(test)]
@@ -260,12 +321,7 @@ mod tests {
 
     #[test]
     fn what_stands_between_us_and_the_ledger_refuses_nothing() {
-        for code in [
-            Code::PermissionDenied,
-            Code::InvalidArgument,
-            Code::Unimplemented,
-            Code::DataLoss,
-        ] {
+        for code in [Code::InvalidArgument, Code::Unimplemented, Code::DataLoss] {
             let verdict = judge(&Status::new(code, "proxy"));
             assert!(
                 matches!(verdict, Verdict::Final(Error::Failed(_))),
@@ -276,5 +332,42 @@ mod tests {
             judge(&Status::not_found("d-1")),
             Verdict::Final(Error::NotFound { .. })
         ));
+    }
+
+    #[test]
+    fn a_caller_that_is_turned_away_is_no_refusal_of_what_it_sent() {
+        let told = [("hint", "ask for a new token")];
+        let expired = ours(Code::Unauthenticated, "NOT_ALLOWED", &told, None);
+        let Verdict::Final(error) = judge(&expired) else {
+            panic!("trying again at once changes nothing");
+        };
+        let expected = "the ledger does not let this caller in: words; ask for a new token";
+        assert_eq!(error.to_string(), expected);
+        for status in [
+            ours(Code::PermissionDenied, "NOT_ALLOWED", &[], None),
+            Status::new(Code::PermissionDenied, "proxy"),
+            Status::new(Code::Unauthenticated, ""),
+        ] {
+            let verdict = judge(&status);
+            let kept = matches!(verdict, Verdict::Final(Error::NotAllowed { .. }));
+            assert!(kept, "{verdict:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_turned_away_asks_again_after_a_while() {
+        let bar = Bar::default();
+        bar.note::<()>(&Err(Error::NotAllowed {
+            said: "expired".into(),
+        }));
+        let told = bar.check().unwrap_err().to_string();
+        assert!(
+            told.contains("expired (not asked again for another 30s)"),
+            "{told}"
+        );
+        tokio::time::advance(BAR).await;
+        assert!(bar.check().is_ok());
+        bar.note(&Ok(()));
+        assert!(bar.check().is_ok());
     }
 }

@@ -29,14 +29,18 @@
 //! # }
 //! ```
 //!
-//! Refuses to know: how a ledger works inside. Needs a tokio runtime. Speaks plain gRPC (`http://`).
+//! Refuses to know: how a ledger works inside. Needs a tokio runtime. Speaks gRPC over TLS 1.3
+//! (`https://`), or plain (`http://`) on a network that you trust; [`Connect`] takes a [`Token`], which goes over TLS or
+//! to this machine only.
 //!
-//! Reading order: [`client`], [`event`] and its families, [`id`], [`actor`], [`emitter`], [`stream`], [`retry`] and
+//! Reading order: [`connect`], [`token`] and [`client`], [`event`] and its families, [`id`], [`actor`], [`emitter`], [`stream`], [`retry`] and
 //! [`error`], [`outbox`], [`ask`].
 
 pub mod actor;
 pub mod ask;
+mod carrier;
 pub mod client;
+pub mod connect;
 pub mod emitter;
 pub mod error;
 pub mod event;
@@ -44,10 +48,14 @@ pub mod id;
 pub mod outbox;
 pub mod retry;
 pub mod stream;
+mod tls;
+pub mod token;
 mod wire;
 
 pub use ask::{Delivery, List, Reader, Tail, Trace};
+pub use carrier::Carrier;
 pub use client::{Client, DEFAULT_URL};
+pub use connect::{Connect, ConnectError};
 pub use emitter::Emitter;
 pub use error::{Error, Refusal};
 pub use event::{
@@ -55,6 +63,8 @@ pub use event::{
 };
 pub use id::Id;
 pub use retry::Retry;
+pub use tls::TrustError;
+pub use token::{Token, TokenError};
 /// The messages of the contract, for whatever has no word of its own here.
 pub use waybill_proto::pb;
 pub use waybill_proto::pb::{

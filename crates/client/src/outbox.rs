@@ -179,8 +179,12 @@ impl Outbox {
     /// Sends what waits, in order, until it is empty. Each event leaves with its receipt, or is moved aside with its
     /// refusal; a refused event never holds up the next.
     ///
+    /// A ledger that turns this client away ([`Error::NotAllowed`]: an expired token, say) has looked at nothing, so
+    /// everything stays; it is not asked again with this client for half a minute, and until then this ends at once with
+    /// what it said. Where the token's file holds another one by then, or for a new client, it is asked straight away.
+    ///
     /// # Errors
-    /// [`DrainError::Ledger`] when the ledger did not answer in time, or failed.
+    /// [`DrainError::Ledger`] when the ledger did not answer in time, or failed, or turns this client away.
     pub async fn drain(&self, client: &Client, within: Duration) -> Result<Drained, DrainError> {
         let _only_one = self.draining.lock().await;
         let (started, mut drained) = (Instant::now(), Drained::default());
@@ -188,6 +192,11 @@ impl Outbox {
             let (events, marks) = self.blocking(Queue::oldest).await?;
             if events.is_empty() {
                 return Ok(drained);
+            }
+            if let Err(source) = client.bar.check()
+                && !client.carrier.renew()
+            {
+                return Err(DrainError::Ledger { drained, source });
             }
             let length = batch_length(&events);
             let left = within.saturating_sub(started.elapsed());
@@ -209,7 +218,9 @@ impl Outbox {
         events: &[Bytes],
         within: Duration,
     ) -> Result<Vec<Result<pb::Receipt, Refusal>>, Error> {
-        match client.send(events, within).await {
+        let answer = client.send(events, within).await;
+        client.bar.note(&answer);
+        match answer {
             // A refusal of the batch as a whole says nothing about which event is meant: ask with the first alone.
             Err(Error::Refused(_)) if events.len() > 1 => {
                 Box::pin(self.send(client, &events[..1], within)).await

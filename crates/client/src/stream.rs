@@ -161,7 +161,7 @@ impl Worker {
         }
         let each = self.client.retry.each;
         let opening = wire::both_stream(
-            &self.client.channel,
+            &self.client.carrier,
             wire::EMIT_STREAM,
             ReceiverStream::new(outgoing),
         );
@@ -230,6 +230,7 @@ impl Worker {
     async fn after(&mut self, status: &Status) {
         self.failures += 1;
         let error = match judge(status) {
+            Verdict::Final(Error::NotAllowed { .. }) if self.client.carrier.renew() => return,
             Verdict::Final(error) => error,
             Verdict::Again(asked) => {
                 let pause = self.client.retry.pause(self.failures, asked, random());

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use prost::Message;
 use tokio_stream::Stream;
-use tonic::{
-    Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel,
-};
+use tonic::{Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery};
 use tonic_prost::ProstCodec;
+
+use crate::carrier::Carrier;
 
 pub(crate) const EMIT: &str = "/waybill.v1.EmitService/Emit";
 pub(crate) const EMIT_STREAM: &str = "/waybill.v1.EmitService/EmitStream";
@@ -20,7 +20,7 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 260 * 1024 * 1024;
 
 /// One question, one answer.
 pub(crate) async fn unary<Q, A>(
-    channel: &Channel,
+    carrier: &Carrier,
     path: &'static str,
     question: Q,
     limit: Duration,
@@ -29,7 +29,7 @@ where
     Q: Message + 'static,
     A: Message + Default + 'static,
 {
-    let mut grpc = ready(channel).await?;
+    let mut grpc = ready(carrier).await?;
     let request = within(question, limit);
     let path = PathAndQuery::from_static(path);
     let answer = grpc
@@ -40,7 +40,7 @@ where
 
 /// One question, many answers, for as long as both sides like.
 pub(crate) async fn server_stream<Q, A>(
-    channel: &Channel,
+    carrier: &Carrier,
     path: &'static str,
     question: Q,
 ) -> Result<Streaming<A>, Status>
@@ -48,7 +48,7 @@ where
     Q: Message + 'static,
     A: Message + Default + 'static,
 {
-    let mut grpc = ready(channel).await?;
+    let mut grpc = ready(carrier).await?;
     let path = PathAndQuery::from_static(path);
     let codec = ProstCodec::<Q, A>::default();
     Ok(grpc
@@ -59,7 +59,7 @@ where
 
 /// Many questions, many answers.
 pub(crate) async fn both_stream<Q, A>(
-    channel: &Channel,
+    carrier: &Carrier,
     path: &'static str,
     questions: impl Stream<Item = Q> + Send + 'static,
 ) -> Result<Streaming<A>, Status>
@@ -67,7 +67,7 @@ where
     Q: Message + 'static,
     A: Message + Default + 'static,
 {
-    let mut grpc = ready(channel).await?;
+    let mut grpc = ready(carrier).await?;
     let path = PathAndQuery::from_static(path);
     let codec = ProstCodec::<Q, A>::default();
     Ok(grpc
@@ -83,8 +83,8 @@ pub(crate) fn within<Q>(question: Q, limit: Duration) -> Request<Q> {
     request
 }
 
-async fn ready(channel: &Channel) -> Result<Grpc<Channel>, Status> {
-    let mut grpc = Grpc::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+async fn ready(carrier: &Carrier) -> Result<Grpc<Carrier>, Status> {
+    let mut grpc = Grpc::new(carrier.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
     grpc.ready()
         .await
         .map_err(|error| Status::from_error(error.into()))?;

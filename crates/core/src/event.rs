@@ -157,6 +157,8 @@ pub struct Recorded {
     pub position: u64,
     /// When the ledger recorded it; never decreases with position.
     pub record_time: Time,
+    /// Verified name of who handed it in; `None` where nobody was asked.
+    pub sender: Option<Arc<str>>,
     /// The event.
     pub event: Arc<Event>,
 }

@@ -152,6 +152,11 @@ fn placed(record: &Record, event: Arc<Event>) -> Recorded {
     Recorded {
         position: record.position,
         record_time: record.record_time,
+        sender: record
+            .headers
+            .iter()
+            .find(|(name, _)| name == "Waybill-Sender")
+            .map(|(_, name)| name.as_str().into()),
         event,
     }
 }

@@ -210,6 +210,7 @@ impl World {
         Ok(Recorded {
             position,
             record_time: time,
+            sender: None,
             event: Arc::new(event),
         })
     }

@@ -24,24 +24,24 @@ pub struct Assumed {
 #[must_use]
 pub fn fold(events: impl IntoIterator<Item = Recorded>, lag_nanos: i64) -> Assumed {
     let mut excluded_count = 0;
-    let mut ordered: Vec<(Time, Recorded)> = Vec::new();
+    let mut ordered: Vec<Recorded> = Vec::new();
     for mut recorded in events {
         match known_at(&recorded, lag_nanos) {
             Some(time) => {
                 lighten(&mut recorded);
-                ordered.push((time, recorded));
+                recorded.record_time = time;
+                ordered.push(recorded);
             }
             None => excluded_count += 1,
         }
     }
-    ordered.sort_by_key(|(time, recorded)| (*time, recorded.position));
+    ordered.sort_by_key(|recorded| (recorded.record_time, recorded.position));
     let mut facts = Facts::relabelled();
-    for (position, (record_time, recorded)) in (1..).zip(ordered) {
+    for (position, recorded) in (1..).zip(ordered) {
         let origin = recorded.position;
         let assumed = Recorded {
             position,
-            record_time,
-            event: recorded.event,
+            ..recorded
         };
         facts.apply_from(&assumed, origin);
     }

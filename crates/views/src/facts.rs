@@ -143,7 +143,7 @@ impl Facts {
             return;
         }
         let slot = self.claims.len();
-        let said = self.take(&event.payload, event.occur_time, slot);
+        let said = self.take(recorded, slot);
         let origin = self.relabelled.then_some(origin);
         let symbols = &self.symbols;
         let slot = self.claims.add(symbols, &signature, recorded, origin, said);

@@ -140,6 +140,19 @@ pub struct Edge {
     pub inferred: bool,
     /// The events that say so.
     pub events: Vec<EventRef>,
+    /// Who says so, for what somebody linked: one for each of the events, in their order.
+    pub authors: Vec<Author>,
+}
+
+/// Who said a link.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Author {
+    /// The event that says it.
+    pub event: EventRef,
+    /// Verified name of who handed the event in; empty where nobody was asked, and everything is only claimed.
+    pub verified_sender: String,
+    /// Who did it, as the event claims; may be empty.
+    pub claimed_actor: String,
 }
 
 /// How two things hang together.
@@ -210,6 +223,8 @@ pub fn ask(facts: &Facts, reading: &Reading, question: &Question) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use waybill_fixture::{moment, story};
 
     use super::*;
@@ -299,6 +314,72 @@ mod tests {
              c3 DeployedBy d-3, change set
              d-3 LedTo INC-1, explicit",
         );
+    }
+
+    #[test]
+    fn a_link_says_who_said_it_and_whether_that_is_verified() {
+        let mut events = story(SHOP);
+        for recorded in &mut events {
+            // Every event has them; links keep them.
+            recorded.sender = Some("ci-checkout".into());
+            Arc::make_mut(&mut recorded.event).actor = Some("hmac-sha256:ab".into());
+        }
+        let mut claimed = story(
+            "10:20 link l-2 deployment:shop/d-2 -> incident:INC-1 \"a guess\"
+             10:30 link l-3 deployment:shop/d-3 -> incident:INC-1 \"too\"",
+        );
+        for recorded in &mut claimed {
+            recorded.position += events.len() as u64;
+            Arc::make_mut(&mut recorded.event).identity.id =
+                format!("late-{}", recorded.position).into();
+        }
+        events.extend(claimed);
+        let mut facts = Facts::new();
+        events.iter().for_each(|recorded| facts.apply(recorded));
+        let mut bytes = Vec::new();
+        facts.checkpoint(&mut |piece| bytes.extend_from_slice(piece));
+        // What a checkpoint brings back says the same.
+        for facts in [facts, Facts::restore(&bytes).unwrap()] {
+            let authors = authors(&facts, "INC-1");
+            let expected = [
+                ("d-2", vec![("", "")]),
+                ("d-3", vec![("", ""), ("ci-checkout", "hmac-sha256:ab")]),
+            ];
+            let expected = expected.map(|(from, said)| {
+                let said = said.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned()));
+                (from.to_owned(), said.collect::<Vec<_>>())
+            });
+            assert_eq!(authors, expected);
+        }
+    }
+
+    /// Of every edge that somebody linked: where it begins, and who said it, verified and claimed, in order.
+    fn authors(facts: &Facts, reference: &str) -> Vec<(String, Vec<(String, String)>)> {
+        let reading = Reading {
+            as_of: facts.head().0,
+            evaluated_time: moment("2026-02-01 00:00"),
+            knowledge: Knowledge::Recorded,
+        };
+        let question = Question {
+            reference: reference.to_owned(),
+            ..Question::default()
+        };
+        let edges = ask(facts, &reading, &question).edges.into_iter();
+        let linked = edges.filter(|edge| !edge.authors.is_empty()).map(|edge| {
+            assert_eq!(edge.relation, Relation::LedTo);
+            let said = edge
+                .events
+                .iter()
+                .zip(&edge.authors)
+                .map(|(event, author)| {
+                    assert_eq!(*event, author.event);
+                    (author.verified_sender.clone(), author.claimed_actor.clone())
+                });
+            let mut said: Vec<_> = said.collect();
+            said.sort();
+            (short(&edge.from), said)
+        });
+        linked.collect()
     }
 
     #[test]

@@ -67,10 +67,25 @@ async fn show(context: &Context, source: &Source, event: &EventRefArgs) -> Resul
         return context.out.message("RecordedEvent", &recorded);
     }
     let mut table = Table::new(&["", ""]);
+    let actor = recorded
+        .event
+        .as_ref()
+        .and_then(|event| event.actor.as_ref());
+    let sender = match recorded.sender.as_str() {
+        "" => "not verified: whoever is named is only claimed".to_owned(),
+        sender => format!("{} (verified)", clean(sender)),
+    };
     for (name, value) in [
         ("position", words::count(recorded.position)),
         ("recorded", words::moment(recorded.record_time.as_ref())),
         ("kind", clean(&recorded.kind)),
+        ("sender", sender),
+        (
+            "actor",
+            actor.map_or_else(String::new, |actor| {
+                format!("{} (claimed)", clean(&actor.id))
+            }),
+        ),
         (
             "about",
             recorded
@@ -411,6 +426,7 @@ fn place(context: &Context) -> String {
     let directory = |directory: &PathBuf| directory.to_string_lossy().into_owned();
     let flags = [
         ("--server", global.server.clone()),
+        ("--context", global.context.clone()),
         ("--ledger", global.ledger.as_ref().map(directory)),
         ("--state", global.state.as_ref().map(directory)),
     ];

@@ -1,7 +1,9 @@
 //! `trace`: where a change went, and where it came from, as a tree that starts at what was asked.
 use std::collections::{HashMap, HashSet};
 
-use waybill_proto::pb::{TraceEdge, TraceNode, TraceRelation, TraceRequest, TraceResponse};
+use waybill_proto::pb::{
+    LinkAuthor, TraceEdge, TraceNode, TraceRelation, TraceRequest, TraceResponse,
+};
 
 use crate::{
     args::TraceArgs,
@@ -10,10 +12,14 @@ use crate::{
     git,
     output::{Output, Style, clean},
     source::Source,
+    table::shorten,
     words,
 };
 
 use super::basis;
+
+/// A keyed hash of an actor is told apart by its beginning.
+const AUTHOR_WIDTH: usize = 32;
 
 /// Asks and shows.
 pub(crate) async fn run(context: &Context, args: TraceArgs) -> Result<(), Failure> {
@@ -196,11 +202,16 @@ impl<'a> Tree<'a> {
         let Some(node) = self.node(entity) else {
             return format!("{way} {}{inferred}", name(entity));
         };
-        let how = if edge.method.is_empty() {
+        let mut how = if edge.method.is_empty() {
             String::new()
         } else {
             format!("   by {}", clean(&edge.method))
         };
+        how.extend(
+            edge.authors
+                .iter()
+                .map(|author| format!("   {}", said_by(author))),
+        );
         format!(
             "{way} {} {}{}{}{inferred}",
             node.kind,
@@ -215,6 +226,20 @@ impl<'a> Tree<'a> {
             .get(entity)
             .and_then(|index| self.answer.nodes.get(*index))
     }
+}
+
+/// Who said a link: a name that the ledger verified, or what the event claims.
+fn said_by(author: &LinkAuthor) -> String {
+    let source = author.event.as_ref().map_or("", |event| &event.source);
+    let (name, how) = match (
+        author.verified_sender.as_str(),
+        author.claimed_actor.as_str(),
+    ) {
+        ("", "") => (source, "claimed"),
+        ("", actor) => (actor, "claimed"),
+        (sender, _) => (sender, "verified"),
+    };
+    format!("said by {} ({how})", shorten(&clean(name), AUTHOR_WIDTH))
 }
 
 /// What is known of a thing, in the order in which people ask.
@@ -403,6 +428,30 @@ not known: change of 4f2a9c1b7d: no change names it
 as of seq 184,223
 ";
         assert_eq!(render(&answer(), &plain()), expected);
+    }
+
+    #[test]
+    fn a_link_names_who_said_it_verified_or_claimed() {
+        let event = waybill_proto::pb::EventRef {
+            source: "//ci.acme.dev/checkout".to_owned(),
+            ..Default::default()
+        };
+        let author = |verified: &str, claimed: &str| LinkAuthor {
+            event: Some(event.clone()),
+            verified_sender: verified.to_owned(),
+            claimed_actor: claimed.to_owned(),
+        };
+        let mut answer = answer();
+        let link = &mut answer.edges[2];
+        link.method = "explicit".to_owned();
+        link.authors = vec![
+            author("ci-checkout", "alice"),
+            author("", "bo\x1b[2Jb"),
+            author("", ""),
+        ];
+        let expected = "└─ led to incident INC-212   \"5xx\"   by explicit   said by ci-checkout (verified)   said by bo\\u{1b}[2Jb (claimed)   said by //ci.acme.dev/checkout (claimed)\n";
+        let text = render(&answer, &plain());
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(crate) async fn run(context: &Context, args: TryArgs) -> Result<(), Ended> {
         stop.clone(),
     ));
     let told = async {
-        let source = Source::server(format!("http://{listen}"), context.timeout()?)?;
+        let source = Source::server(format!("http://{listen}").into(), context.timeout()?)?;
         // What an earlier try recorded is looked for in lists.
         settle(&ledger).await;
         let subject = load(context, &source, &args.path, key).await?;
@@ -440,7 +440,7 @@ impl Home {
         if let Some(listen) = serving {
             let address = format!("http://{listen}");
             return match context.place() {
-                Ok(Where::Server(usual)) if usual == address => String::new(),
+                Ok(Where::Server(usual)) if usual.address == address => String::new(),
                 _ => format!(" --server {address}"),
             };
         }

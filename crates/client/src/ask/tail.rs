@@ -98,6 +98,9 @@ impl Tail {
             self.open = None;
             self.failures += 1;
             let pause = match judge(&status) {
+                Verdict::Final(Error::NotAllowed { .. }) if self.reader.client.carrier.renew() => {
+                    continue;
+                }
                 Verdict::Final(error) => return Err(error),
                 Verdict::Again(asked) => {
                     self.reader
@@ -184,7 +187,7 @@ async fn connect(
         heartbeat_interval: prost_types::Duration::try_from(HEARTBEAT).ok(),
     };
     let each = reader.client.retry.each;
-    let opening = wire::server_stream(&reader.client.channel, wire::TAIL_EVENTS, request);
+    let opening = wire::server_stream(&reader.client.carrier, wire::TAIL_EVENTS, request);
     timeout(each, opening)
         .await
         .unwrap_or_else(|_| Err(slow(each)))

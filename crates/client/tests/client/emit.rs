@@ -1,11 +1,16 @@
 //! Retries, the outbox and the stream.
-use std::time::{Duration, Instant};
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 use waybill_client::{
-    Build, Client, Error, Event, Id,
+    Build, Client, Connect, Error, Event, Id, Token,
     outbox::{DrainError, Drained, Outbox},
 };
 
@@ -200,6 +205,77 @@ async fn a_batch_that_is_refused_as_a_whole_is_taken_apart() {
     );
     assert_eq!(outbox.refused().unwrap()[0].0.code, "UNDECODABLE");
     assert_eq!(fake.events(), bytes(&events[1..]));
+}
+
+fn not_known() -> Trouble {
+    Trouble::Say(Status::unauthenticated("the token is not known"))
+}
+
+fn not_allowed() -> Trouble {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("NOT_ALLOWED", "waybill.dev", []);
+    let status = Status::with_error_details(tonic::Code::PermissionDenied, "a reader", details);
+    Trouble::Say(status)
+}
+
+#[tokio::test]
+async fn an_outbox_keeps_everything_when_its_client_is_turned_away_and_does_not_knock_again() {
+    for trouble in [not_known(), not_allowed()] {
+        let (fake, client) = Fake::start([trouble]).await;
+        let directory = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(&directory).unwrap();
+        events(&client, 3)
+            .iter()
+            .for_each(|event| outbox.put(event).unwrap());
+        for _ in 0..3 {
+            let kept = outbox.drain(&client, LONG).await.unwrap_err();
+            let turned_away = |source: &Error| matches!(source, Error::NotAllowed { .. });
+            assert!(
+                matches!(&kept, DrainError::Ledger { source, .. } if turned_away(source)),
+                "{kept}"
+            );
+        }
+        assert_eq!((fake.requests().len(), outbox.waiting()), (1, 3));
+        assert_eq!(outbox.refused().unwrap(), []);
+        // A client of its own, as after a restart, is another caller.
+        let other = Client::connect(&fake.url()).unwrap();
+        assert_eq!(outbox.drain(&other, LONG).await.unwrap().recorded, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_token_is_found_in_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    let write = |token: &str| {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
+        file.unwrap().write_all(token.as_bytes()).unwrap();
+    };
+    write("token-number-one-of-two");
+    let (fake, _) = Fake::start([not_known(), not_known(), not_known()]).await;
+    let connect = Connect::to(fake.url()).with_token(Token::from_file(&path).unwrap());
+    let client = connect.client().unwrap();
+    let emitter = client.emitter("//ci");
+    let same = emitter.emit(&event(&client, "a"), LONG).await.unwrap_err();
+    assert!(matches!(same, Error::NotAllowed { .. }), "{same}");
+    assert_eq!(fake.shown().len(), 1, "the same token is not shown twice");
+    write("token-number-two-of-two");
+    let receipt = emitter.emit(&event(&client, "a"), LONG).await;
+    assert!(
+        matches!(receipt, Err(Error::NotAllowed { .. })),
+        "both were turned away"
+    );
+    let receipt = emitter.emit(&event(&client, "a"), LONG).await.unwrap();
+    assert_eq!(receipt.position, 1);
+    let shown = ["one", "one", "two", "two"];
+    let shown = shown.map(|number| Some(format!("Bearer token-number-{number}-of-two")));
+    assert_eq!(fake.shown(), shown);
+    assert!(!format!("{connect:?} {client:?}").contains("number"));
 }
 
 #[tokio::test]

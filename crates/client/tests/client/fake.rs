@@ -12,7 +12,7 @@ use tokio_stream::{
     Stream, StreamExt,
     wrappers::{ReceiverStream, TcpListenerStream},
 };
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 use waybill_client::{Client, Retry};
 use waybill_proto::{
@@ -38,10 +38,13 @@ pub(crate) enum Trouble {
 
 #[derive(Default)]
 struct Kept {
+    url: String,
     /// Events in order, each once.
     events: Vec<Bytes>,
     /// Requests in order, also those that were not answered.
     requests: Vec<Vec<Bytes>>,
+    /// What requests showed to be let in.
+    shown: Vec<Option<String>>,
     troubles: VecDeque<Trouble>,
     /// Messages that each tail sends before it breaks off.
     tails: VecDeque<Vec<raw::TailMessage>>,
@@ -66,6 +69,7 @@ impl Fake {
             .add_service(LedgerServiceServer::new(fake.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(serving);
+        fake.kept(|kept| kept.url.clone_from(&url));
         let quick = Retry {
             first: Duration::from_millis(2),
             most: Duration::from_millis(20),
@@ -82,6 +86,14 @@ impl Fake {
         self.kept(|kept| kept.requests.clone())
     }
 
+    pub(crate) fn shown(&self) -> Vec<Option<String>> {
+        self.kept(|kept| kept.shown.clone())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.kept(|kept| kept.url.clone())
+    }
+
     pub(crate) fn plan_tails(&self, tails: impl IntoIterator<Item = Vec<raw::TailMessage>>) {
         self.kept(|kept| kept.tails = tails.into_iter().collect());
     }
@@ -89,6 +101,12 @@ impl Fake {
     /// Positions that tails asked to begin with.
     pub(crate) fn tails_from(&self) -> Vec<u64> {
         self.kept(|kept| kept.tails_from.clone())
+    }
+
+    fn look(&self, about: &MetadataMap) {
+        let shown = about.get("authorization");
+        let shown = shown.map(|shown| shown.to_str().unwrap().to_owned());
+        self.kept(|kept| kept.shown.push(shown));
     }
 
     fn kept<T>(&self, work: impl FnOnce(&mut Kept) -> T) -> T {
@@ -164,6 +182,7 @@ impl EmitService for Fake {
         &self,
         request: Request<raw::EmitRequest>,
     ) -> Result<Response<pb::EmitResponse>, Status> {
+        self.look(request.metadata());
         let results = self.take(request.into_inner().events).await?;
         Ok(Response::new(pb::EmitResponse { results }))
     }
@@ -174,6 +193,7 @@ impl EmitService for Fake {
         &self,
         request: Request<Streaming<raw::EmitStreamRequest>>,
     ) -> Result<Response<Self::EmitStreamStream>, Status> {
+        self.look(request.metadata());
         let (fake, mut requests) = (self.clone(), request.into_inner());
         let (answers, stream) = mpsc::channel(1);
         tokio::spawn(async move {

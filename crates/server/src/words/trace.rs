@@ -2,7 +2,9 @@
 use waybill_core::{Code, Refusal};
 use waybill_ledger::Basis;
 use waybill_proto::pb;
-use waybill_views::trace::{Answer, Edge, MissingEdge, Node, Question, Relation, Resolution};
+use waybill_views::trace::{
+    Answer, Author, Edge, MissingEdge, Node, Question, Relation, Resolution,
+};
 
 use super::{asked::check_text, basis, problem, time_if_given, timestamp, view_ref};
 
@@ -76,6 +78,15 @@ fn edge(edge: &Edge) -> pb::TraceEdge {
         method: edge.method.to_owned(),
         inferred: edge.inferred,
         events: edge.events.iter().map(view_ref).collect(),
+        authors: edge.authors.iter().map(author).collect(),
+    }
+}
+
+fn author(author: &Author) -> pb::LinkAuthor {
+    pb::LinkAuthor {
+        event: Some(view_ref(&author.event)),
+        verified_sender: author.verified_sender.clone(),
+        claimed_actor: author.claimed_actor.clone(),
     }
 }
 

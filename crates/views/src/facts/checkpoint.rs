@@ -21,6 +21,7 @@ const NAME: &[u8; 13] = b"waybill-facts";
 
 impl Facts {
     /// Raised with every change to what is folded or how it is laid out: a checkpoint of another version is no use.
+    /// 3: links say who said them, and leaves that are no facts are counted.
     pub const CHECKPOINT_VERSION: u32 = 3;
 
     /// Hands these facts to `sink` in pieces; joined, they are bytes for [`Facts::restore`].

@@ -141,6 +141,9 @@ pub(crate) struct LinkRow {
     pub(crate) to: u32,
     pub(crate) confidence_ppm: Option<u32>,
     pub(crate) method: LinkMethod,
+    /// Who says so, as the ledger verified it, and as the event claims it.
+    pub(crate) sender: Symbol,
+    pub(crate) actor: Symbol,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,8 @@
 //! From an event's payload to a row, with everything that finds it again.
+use std::sync::Arc;
+
 use waybill_core::{
-    Entity, Payload, Time,
+    Entity, Payload, Recorded, Time,
     event::{
         Artifact, ArtifactRef, Build, Change, ChangeStep, Commit, Deployment, DeploymentStep, Flag,
         Gap, Incident, IncidentStep, Link, LinkStep, MergeMethod, Release, Revision, SourceRank,
@@ -30,15 +32,10 @@ pub(super) fn is_read(payload: &Payload) -> bool {
 }
 
 impl Facts {
-    /// Stores what a payload says, and how to find it again.
-    pub(super) fn take(
-        &mut self,
-        payload: &Payload,
-        occur_time: Option<Time>,
-        slot: Slot,
-    ) -> (Family, u32) {
-        let occur = occur_time.map_or(UNTIMED, Time::nanos);
-        match payload {
+    /// Stores what an event's payload says, and how to find it again.
+    pub(super) fn take(&mut self, recorded: &Recorded, slot: Slot) -> (Family, u32) {
+        let occur = recorded.event.occur_time.map_or(UNTIMED, Time::nanos);
+        match &recorded.event.payload {
             Payload::Commit(commit) => self
                 .take_commit(commit, slot)
                 .map_or(NOTHING, |row| (Family::Commit, row)),
@@ -54,7 +51,7 @@ impl Facts {
             }
             Payload::Flag(flag) => (Family::Flag, self.take_flag(flag, slot)),
             Payload::Incident(incident) => (Family::Incident, self.take_incident(incident, slot)),
-            Payload::Link(link) => (Family::Link, self.take_link(link, slot)),
+            Payload::Link(link) => (Family::Link, self.take_link(link, recorded, slot)),
             Payload::Gap(gap) => (Family::Gap, self.take_gap(gap, slot)),
             Payload::SourceRank(rank) => (Family::SourceRank, self.take_rank(rank, slot)),
             Payload::Rename(_) | Payload::Other => NOTHING,
@@ -285,7 +282,12 @@ impl Facts {
         self.incidents.keep(row)
     }
 
-    fn take_link(&mut self, link: &Link, slot: Slot) -> u32 {
+    fn take_link(&mut self, link: &Link, recorded: &Recorded, slot: Slot) -> u32 {
+        let mut name = |name: &Option<Arc<str>>| {
+            name.as_ref()
+                .map_or(Symbol::NONE, |name| self.symbols.intern(name))
+        };
+        let (sender, actor) = (name(&recorded.sender), name(&recorded.event.actor));
         let subject = self.subject(SubjectKind::Link, Symbol::NONE, &link.link_id);
         self.subjects.mention_subject(subject, slot, Role::About);
         let row = match &link.step {
@@ -307,6 +309,8 @@ impl Facts {
                     to,
                     confidence_ppm: *confidence_ppm,
                     method: *method,
+                    sender,
+                    actor,
                 }
             }
             LinkStep::Retracted => LinkRow {
@@ -316,6 +320,8 @@ impl Facts {
                 to: NONE,
                 confidence_ppm: None,
                 method: waybill_core::event::LinkMethod::Unknown,
+                sender,
+                actor,
             },
         };
         self.links.keep(row)

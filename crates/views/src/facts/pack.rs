@@ -178,7 +178,7 @@ pack_structs! {
     }
     FlagRow { flag, environment, service, before_ppm, after_ppm, step }
     IncidentRow { title, incident, environment, service, severity, into, moved }
-    LinkRow { because, link, from, to, confidence_ppm, method }
+    LinkRow { because, link, from, to, confidence_ppm, method, sender, actor }
     GapRow { reason, remedy, entity }
     RankRow { slot, source, rank }
     CommitMarks { slot, reverts, fixes, picks }

@@ -7,7 +7,7 @@ use waybill_core::{
 };
 
 use super::{
-    Answer, Edge, MissingEdge, Node, Resolution,
+    Answer, Author, Edge, MissingEdge, Node, Resolution,
     walk::{Missing, Thing, Walked},
 };
 use crate::{
@@ -80,6 +80,11 @@ fn edges(
         .filter_map(|((from, to, relation), (method, slots))| {
             let mut events: Vec<EventRef> = slots.iter().map(|slot| known.event(*slot)).collect();
             events.sort_by(|a, b| a.identity.cmp(&b.identity));
+            let mut authors: Vec<Author> = slots
+                .iter()
+                .filter_map(|slot| author(known, *slot))
+                .collect();
+            authors.sort_by(|a, b| a.event.identity.cmp(&b.event.identity));
             Some(Edge {
                 from: names.get(from)?.clone(),
                 to: names.get(to)?.clone(),
@@ -87,11 +92,27 @@ fn edges(
                 method,
                 inferred: inferred.contains(from) || inferred.contains(to),
                 events,
+                authors,
             })
         })
         .collect();
     edges.sort();
     edges
+}
+
+/// Who said the link of a slot; of what is no link nobody is kept.
+fn author(known: &Known<'_>, slot: Slot) -> Option<Author> {
+    let facts = known.facts;
+    let row = facts.claims.row(slot);
+    if row.family != Family::Link {
+        return None;
+    }
+    let link = facts.links.get(row.content as usize)?;
+    Some(Author {
+        event: known.event(slot),
+        verified_sender: facts.symbols.text(link.sender),
+        claimed_actor: facts.symbols.text(link.actor),
+    })
 }
 
 /// The place of a kind along the way.

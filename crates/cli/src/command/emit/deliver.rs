@@ -148,9 +148,7 @@ impl<'a> Emitter<'a> {
             Err(failure) => Err(failure),
         };
         match sent {
-            Err(failure) if is_away(&failure) && on_error == OnError::Fail => {
-                Err(Failure::new(Exit::Unreachable, failure.to_string()).with_hint(failure.hint()))
-            }
+            Err(failure) if is_away(&failure) && on_error == OnError::Fail => Err(away(&failure)),
             Err(failure) if is_away(&failure) => Ok(self.keep(&bytes, failure)),
             other => other,
         }
@@ -192,9 +190,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn source(&self) -> Result<&Source, Failure> {
-        self.source.as_ref().map_err(|failure| {
-            Failure::new(Exit::Unreachable, failure.to_string()).with_hint(failure.hint())
-        })
+        self.source.as_ref().map_err(away)
     }
 
     /// Sends what waits, oldest first. What is refused is set aside, so that it does not hold up the rest for ever; a
@@ -285,12 +281,24 @@ async fn as_recorded(source: &Source, bytes: &[u8]) -> Result<Bytes, Failure> {
     Ok(Bytes::copy_from_slice(bytes))
 }
 
+/// Why a ledger is away, once more.
+fn away(failure: &Failure) -> Failure {
+    let exit = match failure.exit() {
+        Exit::Auth => Exit::Auth,
+        _ => Exit::Unreachable,
+    };
+    Failure::new(exit, failure.to_string()).with_hint(failure.hint())
+}
+
 /// Whether waiting may mend it: a ledger that builds its answers again is away too, and so is one that stopped while it
-/// was asked.
+/// was asked. One that turns this caller away has not looked at the event: a token that expired must neither lose it nor
+/// stop a deployment.
 fn is_away(failure: &Failure) -> bool {
     match failure.exit() {
-        Exit::Unreachable | Exit::Unexpected | Exit::Pending | Exit::Interrupted => true,
-        Exit::Usage | Exit::NotFound | Exit::Auth | Exit::Rejected | Exit::FoundFail => false,
+        Exit::Unreachable | Exit::Unexpected | Exit::Pending | Exit::Interrupted | Exit::Auth => {
+            true
+        }
+        Exit::Usage | Exit::NotFound | Exit::Rejected | Exit::FoundFail => false,
     }
 }
 
@@ -321,16 +329,35 @@ fn show(context: &Context, receipt: Receipt, event: &Event) -> Result<(), Failur
 
 /// Tells that an event waits, and why.
 pub(crate) fn warn_spooled(why: &Failure) {
+    let how = how_away(why);
     warn(&format!(
-        "the ledger is away, so the event waits on this machine and goes with the next emit: {why}"
+        "{how}, so the event waits on this machine and goes with the next emit: {}",
+        with_hint(why)
     ));
 }
 
 /// Tells that an event is lost, and why.
 pub(crate) fn warn_lost(why: &Failure) {
+    let how = how_away(why);
     warn(&format!(
-        "the ledger is away and there is no place to wait, so the event is lost: {why}"
+        "{how} and there is no place to wait, so the event is lost: {}",
+        with_hint(why)
     ));
+}
+
+fn how_away(why: &Failure) -> &'static str {
+    match why.exit() {
+        Exit::Auth => "the ledger does not let this caller in",
+        _ => "the ledger is away",
+    }
+}
+
+/// Whoever is turned away has something to do; who finds nobody there will see by itself.
+fn with_hint(why: &Failure) -> String {
+    match why.exit() {
+        Exit::Auth if !why.hint().is_empty() => format!("{why}; {}", why.hint()),
+        _ => why.to_string(),
+    }
 }
 
 /// A warning, in the form that a CI system shows beside its log.
@@ -366,8 +393,8 @@ mod tests {
     }
 
     fn emitter<'a>(context: &'a Context, base: &Path) -> Emitter<'a> {
-        let place = Where::Server(NOBODY.to_owned());
-        let source = Source::server(NOBODY.to_owned(), context.timeout().unwrap());
+        let place = Where::Server(NOBODY.to_owned().into());
+        let source = Source::server(NOBODY.to_owned().into(), context.timeout().unwrap());
         Emitter {
             context,
             source,
@@ -400,10 +427,15 @@ mod tests {
     #[test]
     fn a_ledger_that_rebuilds_or_stops_while_it_is_asked_is_away_and_a_mistake_is_none() {
         let away = |exit| is_away(&Failure::new(exit, ""));
-        for exit in [Exit::Unreachable, Exit::Pending, Exit::Interrupted] {
+        for exit in [
+            Exit::Unreachable,
+            Exit::Pending,
+            Exit::Interrupted,
+            Exit::Auth,
+        ] {
             assert!(away(exit), "{exit:?}");
         }
-        for exit in [Exit::Usage, Exit::Rejected, Exit::Auth] {
+        for exit in [Exit::Usage, Exit::Rejected] {
             assert!(!away(exit), "{exit:?}");
         }
     }

@@ -37,7 +37,7 @@ pub(super) struct Item {
 impl Spool {
     pub(super) fn of(base: &Path, place: &Where) -> Self {
         let name = match place {
-            Where::Server(address) => format!("server {address}"),
+            Where::Server(server) => format!("server {}", server.address),
             Where::Directory { directory, .. } => {
                 let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
                 format!("directory {}", whole.display())
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     fn spool(base: &Path, address: &str) -> Spool {
-        Spool::of(base, &Where::Server(address.to_owned()))
+        Spool::of(base, &Where::Server(address.to_owned().into()))
     }
 
     fn waiting(spool: &Spool) -> Vec<Vec<u8>> {
