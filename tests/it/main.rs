@@ -6,6 +6,7 @@
 )]
 
 mod bad_input;
+mod broker;
 mod client;
 mod command_line;
 mod crash;
@@ -17,6 +18,7 @@ mod house;
 mod import;
 mod kit;
 mod machine;
+mod nats_permissions;
 mod pipeline;
 mod reflection;
 mod sealed_segments;
