@@ -6,11 +6,13 @@
 )]
 
 mod bad_input;
+mod broker;
 mod client;
 mod command_line;
 mod contexts;
 mod crash;
 mod damaged_journal;
+mod emitters;
 mod failed_sync;
 mod fsync_mutants;
 mod full_disk;
@@ -19,6 +21,7 @@ mod house;
 mod import;
 mod kit;
 mod machine;
+mod nats_permissions;
 mod pipeline;
 mod reflection;
 mod sealed_segments;
