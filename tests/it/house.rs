@@ -13,10 +13,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ledger", &["core", "proto", "store", "views", "tlog"]),
     ("client", &["core", "proto", "tlog"]),
     ("server", &["core", "proto", "views", "tlog", "ledger"]),
+    ("nats", &["core", "proto", "ledger"]),
     (
         "cli",
         &[
-            "core", "proto", "views", "tlog", "ledger", "client", "server",
+            "core", "proto", "views", "tlog", "ledger", "client", "server", "nats",
         ],
     ),
     ("fixture", &["core", "store"]),
@@ -28,7 +29,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("bincode", &["store"]),
     ("prost", &["proto", "client", "server", "ledger", "cli"]),
     ("tonic", &["proto", "client", "server", "cli"]),
-    ("tokio", &["ledger", "client", "server", "cli"]),
+    ("tokio", &["ledger", "client", "server", "cli", "nats"]),
+    ("async-nats", &["nats"]),
     ("clap", &["cli"]),
 ];
 
