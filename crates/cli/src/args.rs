@@ -215,9 +215,73 @@ pub(crate) struct ServeArgs {
     /// A proxy in front of this port ends TLS, and nobody else reaches the port; tokens are needed all the same
     #[arg(long)]
     pub(crate) behind_proxy: bool,
+    #[cfg(feature = "nats")]
+    #[command(flatten)]
+    pub(crate) stream: StreamArgs,
     /// How logs are written to stderr
     #[arg(long, value_enum)]
     pub(crate) log_format: Option<LogFormat>,
+}
+
+/// The stream that gives the positions. Secrets stand in files that only their owner may read.
+#[cfg(feature = "nats")]
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Follow a NATS JetStream stream")]
+pub(crate) struct StreamArgs {
+    /// Follow a stream of this broker: nats://HOST:4222, or tls://HOST:4222; again for more servers of one cluster. Default
+    /// WAYBILL_NATS. A ledger that has a history of its own keeps it and goes on in the stream
+    #[arg(long = "nats", value_name = "URL")]
+    pub(crate) servers: Vec<String>,
+    /// Its name; it is created where there is none. Default WAYBILL_STREAM, or WAYBILL_EVENTS
+    #[arg(long = "stream", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Where the broker says how it syncs, such as http://127.0.0.1:8222; without it that is unknown, and counts as not durable
+    #[arg(long = "nats-monitor", value_name = "URL")]
+    pub(crate) monitor: Option<String>,
+    /// Copies that the stream is created with
+    #[arg(long = "nats-replicas", value_name = "COUNT", default_value_t = 1)]
+    pub(crate) replicas: u8,
+    /// Authorities in PEM that the broker's certificate is checked against, in place of the system's; TLS is then needed
+    #[arg(long = "nats-ca", value_name = "FILE")]
+    pub(crate) authorities: Option<PathBuf>,
+    /// This ledger's own certificate in PEM, for a broker that asks for one
+    #[arg(long = "nats-cert", value_name = "FILE", requires = "key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long = "nats-key", value_name = "FILE", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
+    /// The broker speaks TLS before anything else (its `handshake_first`)
+    #[arg(long = "nats-tls-first")]
+    pub(crate) tls_first: bool,
+    /// Seed of the user's nkey
+    #[arg(long = "nats-nkey", value_name = "FILE", group = "who")]
+    pub(crate) nkey: Option<PathBuf>,
+    /// A credentials file: a JWT and its seed
+    #[arg(long = "nats-creds", value_name = "FILE", group = "who")]
+    pub(crate) creds: Option<PathBuf>,
+    /// A user's name
+    #[arg(
+        long = "nats-user",
+        value_name = "NAME",
+        group = "who",
+        requires = "password"
+    )]
+    pub(crate) user: Option<String>,
+    /// The file with that user's password
+    #[arg(long = "nats-password-file", value_name = "FILE", requires = "user")]
+    pub(crate) password: Option<PathBuf>,
+    /// The file with a token
+    #[arg(long = "nats-token-file", value_name = "FILE", group = "who")]
+    pub(crate) token: Option<PathBuf>,
+    /// Show credentials to a broker on another host without TLS; only where the network is yours alone
+    #[arg(long = "nats-allow-plaintext")]
+    pub(crate) allow_plaintext: bool,
+    /// What subjects of answers begin with, where the broker's permissions name it
+    #[arg(long = "nats-inbox-prefix", value_name = "PREFIX")]
+    pub(crate) inbox_prefix: Option<String>,
+    /// The `org` token of the subjects that this ledger publishes to
+    #[arg(long = "nats-org", value_name = "NAME")]
+    pub(crate) org: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -12,7 +12,7 @@ use toml::Value;
 use crate::exit::Failure;
 
 /// Keys that a file may set, and whether a project's file may.
-const KEYS: [(&str, bool); 15] = [
+const KEYS: [(&str, bool); 24] = [
     ("server", false),
     ("ledger", false),
     ("ca", false),
@@ -22,6 +22,15 @@ const KEYS: [(&str, bool); 15] = [
     ("tls_cert", false),
     ("tls_key", false),
     ("tokens", false),
+    ("nats", false),
+    ("stream", false),
+    ("nats_monitor", false),
+    ("nats_ca", false),
+    ("nats_cert", false),
+    ("nats_key", false),
+    ("nats_nkey", false),
+    ("nats_creds", false),
+    ("nats_inbox_prefix", false),
     ("color", false),
     ("timeout", false),
     ("source", true),

@@ -71,8 +71,15 @@ pub(crate) fn open(
     holder: &str,
     quiet: bool,
 ) -> Result<Ledger, Failure> {
+    open_with(config(&directory, &state, holder), quiet)
+}
+
+/// Opens a ledger that is configured already, as [`open`] does.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_with(config: Config, quiet: bool) -> Result<Ledger, Failure> {
     let mut progress = Progress::new(quiet);
-    let config = config(&directory, &state, holder);
     Ledger::open(config, host(), &mut |step| {
         progress.set(step.what, step.done, step.total)
     })

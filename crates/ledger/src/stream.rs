@@ -5,13 +5,14 @@ mod decide;
 mod epoch;
 mod follow;
 mod intake;
+mod peers;
 mod publish;
 mod settle;
 mod standing;
 
 pub(crate) use arrival::{of_record, refusal_of};
 pub use broker::{
-    Acknowledged, Broker, BrokerFault, Feed, Headers, Message, Outgoing, StreamState,
+    Acknowledged, Broker, BrokerFault, Feed, Fitness, Headers, Message, Outgoing, StreamState,
 };
 pub use decide::{Decided, Decision, DecisionFailure};
 pub(crate) use epoch::{Line, line_of, stream_of};
@@ -19,5 +20,5 @@ pub(crate) use intake::{Opening, Take, leaf_identity};
 pub use settle::{Joined, join};
 pub(crate) use standing::Side;
 pub use standing::{
-    COMPARE_EVERY, Condition, Durability, Freeze, FreezeKind, Peer, StreamConfig, StreamStatus,
+    COMPARE_EVERY, Condition, Freeze, FreezeKind, Peer, StreamConfig, StreamStatus,
 };

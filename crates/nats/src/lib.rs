@@ -9,7 +9,7 @@
 //!
 //! Refuses to know: what a message means and what of a broker is believed; both are the ledger's.
 //! Reading order: [`settings`], `secrets`, `link` (one connection, for ever), `api`, [`config`], [`monitor`], `headers`,
-//! `message`, [`stream`], `feed`.
+//! `message`, [`stream`], `feed`, [`patient`].
 
 mod api;
 pub mod config;
@@ -18,11 +18,13 @@ mod headers;
 mod link;
 mod message;
 pub mod monitor;
+pub mod patient;
 mod secrets;
 pub mod settings;
 pub mod stream;
 
 pub use config::{Finding, Severity};
 pub use monitor::Sync;
+pub use patient::Patient;
 pub use settings::{Credentials, Settings, Tls};
 pub use stream::{Error, Stream, connect};

@@ -6,11 +6,14 @@ use std::{
 };
 
 use async_nats::{HeaderMap, HeaderName};
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
+use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, error::TrySendError};
 use waybill_ledger::stream::{
-    Acknowledged, Broker, BrokerFault, Feed, Message, Outgoing, StreamState,
+    Acknowledged, Broker, BrokerFault, Feed, Fitness, Message, Outgoing, StreamState,
 };
 
 use crate::{
@@ -94,6 +97,9 @@ pub async fn connect(settings: &Settings) -> Result<Stream, Error> {
     Ok(stream)
 }
 
+/// Announcements that wait to be taken in.
+const ANNOUNCEMENTS_MAX: usize = 64;
+
 /// A stream that a ledger follows. A clone is the same stream.
 #[derive(Clone)]
 pub struct Stream {
@@ -129,6 +135,15 @@ struct State {
 }
 
 impl Stream {
+    /// The same stream, read through a consumer of this name.
+    #[must_use]
+    pub fn with_consumer(&self, consumer: &str) -> Self {
+        Self {
+            consumer: consumer.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// What is not as it should be with the stream's configuration now; it may change while we follow.
     ///
     /// # Errors
@@ -312,6 +327,52 @@ impl Broker for Stream {
 
     fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<Acknowledged, BrokerFault>> {
         Box::pin(self.publish_one(message))
+    }
+
+    fn fitness(&self) -> BoxFuture<'_, Result<Fitness, BrokerFault>> {
+        Box::pin(async {
+            let findings = self.findings().await?;
+            let sync = self.sync().await;
+            let told = |it: Finding| {
+                let text = format!("{} is {}, needed is {}", it.field, it.value, it.needed);
+                (text, it.mend)
+            };
+            Ok(Fitness {
+                durable: sync.is_durable(),
+                sync: sync.to_string(),
+                unfit: findings.into_iter().map(told).collect(),
+            })
+        })
+    }
+
+    fn announce(&self, subject: String, text: String) -> BoxFuture<'_, Result<(), BrokerFault>> {
+        Box::pin(async move {
+            let client = self.link.client().await?;
+            let sent = client.publish(subject, text.into()).await;
+            sent.map_err(|error| BrokerFault::Away(error.to_string()))
+        })
+    }
+
+    fn announcements(
+        &self,
+        filter: String,
+    ) -> BoxFuture<'_, Result<mpsc::Receiver<Bytes>, BrokerFault>> {
+        Box::pin(async move {
+            let client = self.link.client().await?;
+            let subscribed = client.subscribe(filter).await;
+            let mut subscriber =
+                subscribed.map_err(|error| BrokerFault::Away(error.to_string()))?;
+            let (send, announcements) = mpsc::channel(ANNOUNCEMENTS_MAX);
+            tokio::spawn(async move {
+                while let Some(message) = subscriber.next().await {
+                    // What nobody takes in time is not worth keeping: the next one says more.
+                    if let Err(TrySendError::Closed(_)) = send.try_send(message.payload) {
+                        break;
+                    }
+                }
+            });
+            Ok(announcements)
+        })
     }
 
     fn feed(&self, after_sequence: u64) -> BoxFuture<'_, Result<Box<dyn Feed>, BrokerFault>> {

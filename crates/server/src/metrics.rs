@@ -260,7 +260,7 @@ fn render_stream(page: &mut Page, stream: &StreamStatus) {
         (
             "waybill_stream_broker_durable",
             "1 where the broker is known to sync before it acknowledges.",
-            &u8::from(stream.durability.durable),
+            &u8::from(stream.is_durable()),
         ),
     ];
     for (name, help, value) in gauges {

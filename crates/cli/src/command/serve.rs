@@ -21,6 +21,8 @@ use crate::{
 };
 
 mod door;
+#[cfg(feature = "nats")]
+mod stream;
 
 const LISTEN: &str = "127.0.0.1:8420";
 
@@ -45,13 +47,30 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<(), Ended>
     let scheme = if door.tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{listen}");
     let stop = Stop::listen()?;
-    let opening = tokio::task::spawn_blocking({
-        let (directory, url, quiet) = (directory.clone(), url.clone(), context.global.quiet);
-        move || house::open(directory, state, &url, quiet)
-    });
+    let config = house::config(&directory, &state, &url);
+    #[cfg(feature = "nats")]
+    let followed = stream::open(context, &args.stream, &directory, &stop).await?;
+    #[cfg(feature = "nats")]
+    let (broker, config) = match followed {
+        None => (None, config),
+        Some(followed) => {
+            let config = waybill_ledger::Config {
+                stream: Some(followed.config.clone()),
+                new_ledger_id: followed.new_ledger_id.clone(),
+                ..config
+            };
+            (Some(followed.broker()), config)
+        }
+    };
+    let quiet = context.global.quiet;
+    let opening = tokio::task::spawn_blocking(move || house::open_with(config, quiet));
     let ledger = opening
         .await
         .map_err(|error| Failure::unexpected(error.to_string()))??;
+    #[cfg(feature = "nats")]
+    if let Some(broker) = &broker {
+        stream::Followed::follow(broker, &ledger);
+    }
     tracing::info!(address = url, tokens = door.tokens.is_some(), ledger = %directory.display(), ledger_id = ledger.ledger_id(), "serving");
     let settings = Settings {
         door,

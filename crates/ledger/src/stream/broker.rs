@@ -3,6 +3,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
+use tokio::sync::mpsc;
 use waybill_core::Time;
 
 /// One message of a stream, exactly as the broker keeps it.
@@ -71,6 +72,18 @@ pub enum BrokerFault {
     Refused(String),
 }
 
+/// How good a keeper the broker is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fitness {
+    /// How often it syncs, for people: `before each acknowledgement`, a length of time, or unknown and why.
+    pub sync: String,
+    /// True only where it is known to sync before it acknowledges.
+    pub durable: bool,
+    /// What is not as it should be with the stream's configuration: field, value and what is needed, and the command that
+    /// mends it.
+    pub unfit: Vec<(String, String)>,
+}
+
 /// The broker's side of one stream.
 pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Where the stream stands now.
@@ -88,6 +101,18 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
 
     /// Publishes one message and waits until the broker has stored it.
     fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<Acknowledged, BrokerFault>>;
+
+    /// How durable the broker is, and what is not as it should be with the stream's configuration.
+    fn fitness(&self) -> BoxFuture<'_, Result<Fitness, BrokerFault>>;
+
+    /// Tells other replicas something, beside the stream. Nobody need hear it.
+    fn announce(&self, subject: String, text: String) -> BoxFuture<'_, Result<(), BrokerFault>>;
+
+    /// What is announced on subjects that match a filter from now on; ends with the connection.
+    fn announcements(
+        &self,
+        filter: String,
+    ) -> BoxFuture<'_, Result<mpsc::Receiver<Bytes>, BrokerFault>>;
 
     /// Begins to read behind a sequence (0: from the start). What an earlier feed had not acknowledged may come again.
     fn feed(&self, after_sequence: u64) -> BoxFuture<'_, Result<Box<dyn Feed>, BrokerFault>>;

@@ -14,7 +14,7 @@ use super::{
     settle::Settled,
     standing::{Condition, Freeze, FreezeKind, Side},
 };
-use crate::{ledger::Ledger, limits, writer::Order};
+use crate::{ledger::Ledger, limits, shared::write, writer::Order};
 
 /// How long a frozen ledger waits before it looks whether another replica has decided.
 const FROZEN_LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -43,12 +43,15 @@ type Pending = oneshot::Receiver<Result<u64, TakeFault>>;
 impl Ledger {
     /// Follows the stream until the ledger stops or this future is dropped. Does nothing without a stream.
     pub async fn follow(&self) {
-        let Some(side) = self.shared.stream.clone() else {
-            return;
-        };
+        if let Some(side) = self.shared.stream.clone() {
+            tokio::join!(self.follow_stream(&side), self.keep_company(&side));
+        }
+    }
+
+    async fn follow_stream(&self, side: &Side) {
         let mut away = AWAY_FIRST;
         while !self.shared.stopping.load(Ordering::Acquire) {
-            let wait = match self.session(&side).await {
+            let wait = match self.session(side).await {
                 Ok(Ended::Stopped) => return,
                 Ok(Ended::Again) => {
                     away = AWAY_FIRST;
@@ -79,6 +82,8 @@ impl Ledger {
             Settled::Frozen(freeze) => Ok(Ended::Frozen(freeze)),
             Settled::Open(opener) => Ok(self.open_epoch(side, opener).await),
             Settled::Follow(line, next) => {
+                let fitness = side.broker.fitness().await?;
+                *write(&side.fitness) = Some(fitness);
                 let feed = side.broker.feed(line.last_sequence).await?;
                 let mut reading = Reading::new(self, side, feed, line, next);
                 reading.run().await

@@ -13,7 +13,13 @@ use super::{
     publish,
     standing::{Freeze, FreezeKind, Side},
 };
-use crate::{leaf, ledger::Ledger, open::hex, shared::read, words::Host};
+use crate::{
+    leaf,
+    ledger::Ledger,
+    open::hex,
+    shared::{lock, read},
+    words::Host,
+};
 
 /// What a ledger may do with the stream.
 pub(crate) enum Settled {
@@ -139,6 +145,9 @@ pub(crate) async fn with_first_leaf(
 impl Ledger {
     /// Where to go on, or why not.
     pub(crate) async fn settle(&self, side: &Side) -> Result<Settled, BrokerFault> {
+        if let Some(freeze) = lock(&side.diverged).clone() {
+            return Ok(Settled::Frozen(freeze));
+        }
         let state = side.broker.state().await?;
         side.broker_sequence
             .store(state.last_sequence, Ordering::Relaxed);

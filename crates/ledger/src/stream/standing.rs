@@ -11,7 +11,10 @@ use std::{
 use tokio::sync::{Notify, watch};
 use waybill_store::Hash;
 
-use super::{broker::Broker, epoch::Line};
+use super::{
+    broker::{Broker, Fitness},
+    epoch::Line,
+};
 use crate::{
     open::hex,
     shared::{lock, read, write},
@@ -27,23 +30,12 @@ pub struct StreamConfig {
     pub name: String,
     /// The `org` token of subjects that this ledger publishes to; empty for none.
     pub org: String,
-    /// Whether the broker makes durable what it acknowledges.
-    pub durability: Durability,
     /// How often at least the broker's message at the last recorded sequence is compared with the ledger's.
     pub compare_every: Duration,
 }
 
 /// How often the stream is compared where nothing else is said: a broker that forgot is noticed within seconds.
 pub const COMPARE_EVERY: Duration = Duration::from_secs(2);
-
-/// Whether the broker makes durable what it acknowledges.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Durability {
-    /// How often it syncs, for people: `always`, a length of time, or `unknown`.
-    pub sync: String,
-    /// True only where it is known to sync before it acknowledges.
-    pub durable: bool,
-}
 
 /// Whether messages come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,8 +115,8 @@ pub struct StreamStatus {
     pub redelivered_count: u64,
     /// Messages whose time was before the one before them.
     pub clamped_count: u64,
-    /// Whether the broker makes durable what it acknowledges.
-    pub durability: Durability,
+    /// How good a keeper the broker was when it was asked last; `None`: it was not asked yet.
+    pub fitness: Option<Fitness>,
     /// Replicas that were heard of.
     pub peers: Vec<Peer>,
 }
@@ -134,7 +126,7 @@ pub(crate) struct Side {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) name: String,
     pub(crate) org: String,
-    pub(crate) durability: Durability,
+    pub(crate) fitness: RwLock<Option<Fitness>>,
     pub(crate) compare_every: Duration,
     /// The epoch that is followed; none before the first. Only the writer changes it.
     pub(crate) line: RwLock<Option<Line>>,
@@ -145,6 +137,8 @@ pub(crate) struct Side {
     /// Wakes the follower: somebody decided.
     pub(crate) decided: Notify,
     pub(crate) peers: Mutex<BTreeMap<String, Peer>>,
+    /// Another replica has another root: nothing is taken in any more before a start.
+    pub(crate) diverged: Mutex<Option<Freeze>>,
 }
 
 impl Side {
@@ -153,15 +147,15 @@ impl Side {
             broker,
             name,
             org,
-            durability,
             compare_every,
         } = config;
         Self {
             broker,
             name,
             org,
-            durability,
+            fitness: RwLock::default(),
             compare_every,
+            diverged: Mutex::default(),
             line: RwLock::new(line),
             condition: watch::Sender::new(Condition::Away("not connected yet".to_owned())),
             broker_sequence: AtomicU64::new(0),
@@ -230,13 +224,28 @@ impl Side {
             broker_sequence: self.broker_sequence.load(Ordering::Relaxed),
             redelivered_count: self.redelivered.load(Ordering::Relaxed),
             clamped_count: self.clamped.load(Ordering::Relaxed),
-            durability: self.durability.clone(),
+            fitness: read(&self.fitness).clone(),
             peers: lock(&self.peers).values().cloned().collect(),
         }
     }
 }
 
 impl StreamStatus {
+    /// How often the broker syncs, for people.
+    #[must_use]
+    pub fn sync(&self) -> &str {
+        match &self.fitness {
+            Some(fitness) => &fitness.sync,
+            None => "unknown: the broker was not asked yet",
+        }
+    }
+
+    /// True only where the broker is known to sync before it acknowledges.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.fitness.as_ref().is_some_and(|fitness| fitness.durable)
+    }
+
     /// What `doctor` and `status` say of it.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
@@ -256,17 +265,25 @@ impl StreamStatus {
                 remedy: freeze.remedy.clone(),
             }),
         }
-        if !self.durability.durable {
+        if !self.is_durable() {
             findings.push(Finding {
                 severity: Severity::Warn,
                 code: "broker_sync",
                 text: format!(
-                    "the broker's sync setting is {}: it may forget what it acknowledged when power fails",
-                    self.durability.sync
+                    "the broker may forget what it acknowledged when power fails: it syncs at a time that is {}",
+                    self.sync()
                 ),
                 remedy: "set `sync_interval: always` (nats-server 2.10 and later) and name its monitoring address with --nats-monitor; \
                          until then receipts of this ledger are what holds"
                     .to_owned(),
+            });
+        }
+        for (unfit, mend) in self.fitness.iter().flat_map(|fitness| &fitness.unfit) {
+            findings.push(Finding {
+                severity: Severity::Warn,
+                code: "stream_configuration",
+                text: format!("stream {}: {unfit}", self.name),
+                remedy: mend.clone(),
             });
         }
         if self.clamped_count > 0 {

@@ -4,11 +4,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use waybill_core::Time;
 use waybill_ledger::stream::{
-    Acknowledged, Broker, BrokerFault, Feed, Headers, Message, Outgoing, StreamState,
+    Acknowledged, Broker, BrokerFault, Feed, Fitness, Headers, Message, Outgoing, StreamState,
 };
 
 pub(crate) const NAME: &str = "WAYBILL_EVENTS";
@@ -39,6 +40,7 @@ pub(crate) struct State {
     pub(crate) repeats: u64,
     pub(crate) batch: usize,
     pub(crate) acknowledged: u64,
+    listeners: Vec<mpsc::Sender<Bytes>>,
 }
 
 impl Fake {
@@ -186,6 +188,37 @@ impl Broker for Fake {
                 sequence,
                 duplicate: false,
             })
+        })
+    }
+
+    fn fitness(&self) -> BoxFuture<'_, Result<Fitness, BrokerFault>> {
+        Box::pin(async {
+            Ok(Fitness {
+                sync: "before each acknowledgement".to_owned(),
+                durable: true,
+                unfit: Vec::new(),
+            })
+        })
+    }
+
+    fn announce(&self, _: String, text: String) -> BoxFuture<'_, Result<(), BrokerFault>> {
+        Box::pin(async move {
+            let mut state = self.here()?;
+            let heard =
+                |listener: &mpsc::Sender<Bytes>| listener.try_send(text.clone().into()).is_ok();
+            state.listeners.retain(heard);
+            Ok(())
+        })
+    }
+
+    fn announcements(
+        &self,
+        _: String,
+    ) -> BoxFuture<'_, Result<mpsc::Receiver<Bytes>, BrokerFault>> {
+        Box::pin(async {
+            let (listener, announcements) = mpsc::channel(64);
+            self.here()?.listeners.push(listener);
+            Ok(announcements)
         })
     }
 

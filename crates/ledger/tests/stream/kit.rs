@@ -14,7 +14,7 @@ use tokio::{runtime::Runtime, task::JoinHandle};
 use waybill_core::{Identity, Time};
 use waybill_ledger::{
     Config, Emitted, Entry, Filter, Host, Key, Leaves, Ledger, Rejection, Sender,
-    stream::{Condition, Durability, Freeze, StreamConfig, join},
+    stream::{Condition, Freeze, StreamConfig, join},
 };
 use waybill_proto::{json, pb, subject};
 
@@ -91,10 +91,6 @@ impl Bed {
             broker: Arc::new(broker.clone()),
             name: NAME.to_owned(),
             org: String::new(),
-            durability: Durability {
-                sync: "always".to_owned(),
-                durable: true,
-            },
             compare_every: Duration::from_millis(20),
         };
         let new = !waybill_ledger::is_ledger(&self.root.join("data"));

@@ -241,8 +241,8 @@ fn stream(stream: &StreamStatus, status: &Status) -> pb::StreamStatus {
         head_root: hash(&status.root),
         redelivered_count: stream.redelivered_count,
         clamped_count: stream.clamped_count,
-        sync: stream.durability.sync.clone(),
-        durable: stream.durability.durable,
+        sync: stream.sync().to_owned(),
+        durable: stream.is_durable(),
         peers: stream.peers.iter().map(peer).collect(),
     }
 }
