@@ -17,6 +17,7 @@ mod house;
 mod import;
 mod kit;
 mod machine;
+mod open_door;
 mod pipeline;
 mod reflection;
 mod sealed_segments;
