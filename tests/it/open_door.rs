@@ -358,8 +358,8 @@ fn a_token_is_seen_nowhere_but_where_it_was_made() {
                 &header,
                 "-H",
                 "content-type: application/grpc",
-                "-d",
-                "x",
+                "-X",
+                "POST",
             ];
             answers += &place.curl(&door, STATUS, &grpc).1;
         }
