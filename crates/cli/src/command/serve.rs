@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<(), Ended>
     let ledger = opening
         .await
         .map_err(|error| Failure::unexpected(error.to_string()))??;
-    tracing::info!(address = url, tokens = door.tokens.is_some(), ledger = %directory.display(), ledger_id = ledger.ledger_id(), "serving");
+    tracing::info!(address = %url, tokens = door.tokens.is_some(), ledger = %directory.display(), ledger_id = ledger.ledger_id(), "serving");
     let settings = Settings {
         door,
         ..Settings::new(listen)
