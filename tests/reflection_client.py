@@ -130,7 +130,7 @@ def field(number, data):
 
 def is_healthy(server):
     ours = [service for service in server.services if service.startswith("waybill.")]
-    assert len(ours) == 4, server.services
+    assert len(ours) == 5, server.services
     for service in ["", *ours]:
         status = server.call("Check", {"service": service})
         assert status == {"status": "SERVING"}, (service, status)

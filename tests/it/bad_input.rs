@@ -308,7 +308,7 @@ fn only_loopback_is_served_and_sigterm_ends_in_good_order() {
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(USAGE));
-        assert!(said(&output).contains("neither TLS nor tokens"));
+        assert!(said(&output).contains("without tokens"));
         assert!(
             !home.data().exists(),
             "refused before the ledger is touched"

@@ -22,6 +22,7 @@ mod import;
 mod kit;
 mod machine;
 mod nats_permissions;
+mod open_door;
 mod pipeline;
 mod reflection;
 mod sealed_segments;

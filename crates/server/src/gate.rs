@@ -320,7 +320,10 @@ pub(crate) async fn around(
         }
         Err(denied) => {
             let response = turned_away(&shared, denied, &request);
-            tokio::spawn(timeout(LEAVE_MAX, discard(request.into_body())));
+            // Clients of gRPC know that an answer may come before the end of what they say.
+            if !is_grpc(request.headers()) {
+                tokio::spawn(timeout(LEAVE_MAX, discard(request.into_body())));
+            }
             response
         }
     }

@@ -71,7 +71,7 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<(), Ended>
     if let Some(broker) = &broker {
         stream::Followed::follow(broker, &ledger);
     }
-    tracing::info!(address = url, tokens = door.tokens.is_some(), ledger = %directory.display(), ledger_id = ledger.ledger_id(), "serving");
+    tracing::info!(address = %url, tokens = door.tokens.is_some(), ledger = %directory.display(), ledger_id = ledger.ledger_id(), "serving");
     let settings = Settings {
         door,
         ..Settings::new(listen)

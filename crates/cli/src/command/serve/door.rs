@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How often the files are looked at: a token that is revoked ends within a second.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Reads what the door needs, and goes on reading.
 ///
