@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
 
     fs::write(out.join("kinds.rs"), kinds(&descriptors))?;
+    fs::write(out.join("methods.rs"), methods(&descriptors))?;
 
     let messages = out.join("messages");
     fs::create_dir_all(&messages)?;
@@ -96,6 +97,37 @@ fn kinds(descriptors: &FileDescriptorSet) -> String {
          #[must_use]\n\
          pub fn field_of(payload: &crate::pb::event::Payload) -> &'static str {{\n    \
          use crate::pb::event::Payload as P;\n    match payload {{\n{families}    }}\n}}\n"
+    )
+}
+
+/// Writes every method of the contract as one closed list, so that whoever decides about methods decides about all.
+fn methods(descriptors: &FileDescriptorSet) -> String {
+    let (mut variants, mut list, mut paths) = (String::new(), String::new(), String::new());
+    let ours = descriptors
+        .file
+        .iter()
+        .filter(|f| f.package() == "waybill.v1");
+    for service in ours.flat_map(|file| &file.service) {
+        let prefix = service.name().trim_end_matches("Service");
+        for method in &service.method {
+            // `EmitService/EmitStream` is `EmitEmitStream`: two services may have methods of one name.
+            let variant = format!("{prefix}{}", method.name());
+            let path = format!("/waybill.v1.{}/{}", service.name(), method.name());
+            writeln!(variants, "    /// `{path}`.\n    {variant},").expect("a String takes all");
+            writeln!(list, "        Self::{variant},").expect("a String takes all");
+            writeln!(paths, "            Self::{variant} => {path:?},")
+                .expect("a String takes all");
+        }
+    }
+    format!(
+        "/// Every method of the contract.\n\
+         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]\n\
+         pub enum Method {{\n{variants}}}\n\n\
+         impl Method {{\n    /// All of them, in the order of the contract's files.\n    \
+         pub const ALL: &[Self] = &[\n{list}    ];\n\n    \
+         /// The path that names it: `/waybill.v1.EmitService/Emit`.\n    \
+         #[must_use]\n    pub fn path(self) -> &'static str {{\n        \
+         match self {{\n{paths}        }}\n    }}\n}}\n"
     )
 }
 

@@ -211,7 +211,8 @@ fn listen(log: impl io::Read + Send + 'static) -> mpsc::Receiver<Result<String, 
     thread::spawn(move || {
         let mut said = String::new();
         for line in BufReader::new(log).lines().map_while(Result::ok) {
-            if let Some(at) = line.find("http://").filter(|_| line.contains("serving")) {
+            let at = line.find("http://").or_else(|| line.find("https://"));
+            if let Some(at) = at.filter(|_| line.contains("serving")) {
                 let url = line[at..].split_whitespace().next().unwrap_or_default();
                 drop(send.send(Ok(url.to_owned())));
             }

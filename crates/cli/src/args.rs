@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use crate::{exit, output::Color};
 
 mod emit;
+mod token;
 
 pub(crate) use emit::{
     BuildArgs, ChangeArgs, ChangeStep, CommitArgs, DeployArgs, Deployment, EmitArgs, EmitKind,
@@ -14,6 +15,7 @@ pub(crate) use emit::{
     Outcome, ReleaseArgs, ReleaseStep, RunArgs, RunDeployArgs, RunKind, Stamp, Step, Strategy,
     Verdict,
 };
+pub(crate) use token::{NewTokenArgs, TokenCommand, TokenFileArgs, TokenRole};
 
 const WHEN_HELP: &str = "\
 WHEN is RFC 3339, a date, `now`, `2w` `3d` `4h` (ago) or `@{2.weeks.ago}`.
@@ -110,6 +112,9 @@ pub(crate) enum Command {
     /// Servers with names, each with the token that is shown to it and to nobody else
     #[command(subcommand, after_help = TOKEN_HELP)]
     Context(ContextCommand),
+    /// Who may call a server: make, list and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print a completion script for a shell
     Completion {
         /// Which shell
@@ -194,9 +199,22 @@ pub(crate) struct TryArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Address to listen on; default WAYBILL_LISTEN, or 127.0.0.1:8420
+    /// Address to listen on; default WAYBILL_LISTEN, or 127.0.0.1:8420. Others than this machine's own need --tokens, and
+    /// TLS or --behind-proxy
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
+    /// Certificate in PEM, with its chain; the port then speaks TLS 1.3 only. Read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Key of the certificate in PEM, which only its owner may read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// File of the tokens that may call, as `waybill token new` makes it; default WAYBILL_TOKENS. Read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    /// A proxy in front of this port ends TLS, and nobody else reaches the port; tokens are needed all the same
+    #[arg(long)]
+    pub(crate) behind_proxy: bool,
     /// How logs are written to stderr
     #[arg(long, value_enum)]
     pub(crate) log_format: Option<LogFormat>,
@@ -491,7 +509,7 @@ mod tests {
             .filter(|c| !c.is_hide_set())
             .map(|c| c.get_name().to_owned())
             .collect();
-        let expected = "try serve emit run import log event trace delivery verify export restore doctor status ledger context completion version";
+        let expected = "try serve emit run import log event trace delivery verify export restore doctor status ledger context token completion version";
         assert_eq!(verbs.join(" "), expected);
         assert!(matches!(
             parse("dora").unwrap().command,
@@ -518,6 +536,12 @@ mod tests {
             "try",
             "try ../shop --clean",
             "serve --ledger dir --listen 127.0.0.1:9000 --log-format json",
+            "serve --listen 0.0.0.0:8420 --tls-cert c.pem --tls-key k.pem --tokens tokens.toml",
+            "serve --listen 0.0.0.0:8420 --behind-proxy --tokens tokens.toml",
+            "token new --name ci --role emit --source //ci.acme.dev/* --expires 90d --tokens tokens.toml",
+            "token new --name dashboard --role read",
+            "token ls --json",
+            "token revoke ci",
             "emit deploy checkout --env prod",
             "emit deploy checkout --env prod --step started --label team=payments --on-error fail",
             "emit -d @event.json",

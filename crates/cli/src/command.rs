@@ -25,6 +25,7 @@ mod run;
 mod serve;
 mod shell;
 mod status;
+mod token;
 mod trace;
 mod try_it;
 
@@ -56,6 +57,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), Ended> {
         Command::Import(command) => import::run(context, command).await?,
         Command::Ledger(command) => ledger::run(context, &command)?,
         Command::Context(command) => contexts::run(context, &command)?,
+        Command::Token(command) => token::run(context, command)?,
         Command::Log(args) => log::run(context, args).await?,
         Command::Event(command) => event::run(context, command).await?,
         Command::Trace(args) => trace::run(context, args).await?,

@@ -12,13 +12,16 @@ use toml::Value;
 use crate::exit::Failure;
 
 /// Keys that a file may set, and whether a project's file may.
-const KEYS: [(&str, bool); 12] = [
+const KEYS: [(&str, bool); 15] = [
     ("server", false),
     ("ledger", false),
     ("ca", false),
     ("state", false),
     ("listen", false),
     ("log_format", false),
+    ("tls_cert", false),
+    ("tls_key", false),
+    ("tokens", false),
     ("color", false),
     ("timeout", false),
     ("source", true),

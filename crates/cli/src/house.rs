@@ -87,7 +87,7 @@ pub(crate) fn failure(fault: &Fault) -> Failure {
             );
             match holder
                 .split_whitespace()
-                .find(|word| word.starts_with("http://"))
+                .find(|word| word.starts_with("http://") || word.starts_with("https://"))
             {
                 Some(address) => failure.with_hint(format!(
                     "ask it instead: --server {}",

@@ -4,7 +4,7 @@
 //! Refuses to know: how answers are made. Reading order: [`args`] (what may be typed), [`exit`] (how it ends),
 //! [`context`] (settings, output, clock), [`contexts`] (servers with names, and their tokens), [`source`] (a server, or a directory that is served to this process), then
 //! one file a command in [`command`]. Beside them: [`when`] (the grammar of moments), [`output`], [`table`], [`words`],
-//! [`json`], [`progress`], [`config`].
+//! [`json`], [`progress`], [`config`], [`private`].
 
 mod args;
 mod ci_env;
@@ -18,6 +18,7 @@ mod house;
 mod import_git;
 mod json;
 mod output;
+mod private;
 mod progress;
 mod source;
 mod table;

@@ -1,7 +1,7 @@
 //! The contract of Waybill in Rust: generated messages, and the conversions between wire words and our words.
 //!
 //! Refuses to know: sockets, time, disks. Reading order: [`pb`] (generated), [`raw`] (the same messages with event
-//! bytes left alone), [`server`] (generated traits over `raw`); then [`parse`] (bytes to a [`waybill_core::Event`] or a
+//! bytes left alone), [`server`] (generated traits over `raw`) and [`methods`] (their list); then [`parse`] (bytes to a [`waybill_core::Event`] or a
 //! refusal) with [`limits`], [`kinds`] and [`natural_key`]; then [`canonical`] (the form that is hashed) and [`json`].
 
 pub mod canonical;
@@ -11,6 +11,7 @@ mod field;
 pub mod json;
 pub mod kinds;
 pub mod limits;
+pub mod methods;
 pub mod natural_key;
 pub mod parse;
 pub mod raw;

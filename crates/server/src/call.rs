@@ -15,7 +15,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Extensions, HeaderMap, HeaderValue, header};
+use http::{Extensions, HeaderMap, header};
 use http_body::{Frame, SizeHint};
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -24,7 +24,9 @@ use tokio::{
 use tonic::{Code, Status};
 use waybill_core::{Refusal, refusal};
 
-use crate::{contract::Method, metrics::Metrics, shared::Shared, status};
+use crate::{
+    contract::Method, gate::Caller, metrics::Metrics, shared::Shared, status, unread::Attended,
+};
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// How long those who watch health have to hear that the server is stopping.
@@ -95,7 +97,8 @@ pub(crate) async fn around(
         return next.run(request).await;
     }
     let method = shared.contract.method(request.uri().path());
-    let watch = Watch::start(&shared, method.as_ref());
+    let caller = Caller::of(request.extensions());
+    let watch = Watch::start(&shared, method.as_ref(), &caller);
     // Given back with the answer's head: how slowly a caller reads costs nobody else a place.
     let _place = match place(&shared, method.as_ref()) {
         Ok(place) => place,
@@ -119,8 +122,13 @@ pub(crate) async fn around(
         _ => {
             let end = end(&shared, deadline, method.is_none());
             response.map(|body| {
+                let body = match watch.streaming {
+                    true => Body::new(Attended::new(body, shared.limits.read_max)),
+                    false => body,
+                };
                 Body::new(CallBody {
                     body: Some(body),
+                    ended: caller.ended(),
                     watch,
                     end,
                 })
@@ -170,17 +178,19 @@ struct Watch {
     metrics: Arc<Metrics>,
     method: Arc<str>,
     streaming: bool,
+    sender: Option<String>,
     started: Instant,
     told: bool,
 }
 
 impl Watch {
-    fn start(shared: &Shared, method: Option<&Method>) -> Self {
+    fn start(shared: &Shared, method: Option<&Method>, caller: &Caller) -> Self {
         Self {
             metrics: shared.metrics.clone(),
             // Paths that are not ours share one name, so that callers cannot make metrics grow.
             method: method.map_or_else(|| Arc::from("other"), Method::name),
             streaming: method.is_none_or(Method::is_streaming),
+            sender: caller.name().map(status::escaped),
             started: Instant::now(),
             told: false,
         }
@@ -200,7 +210,7 @@ impl Watch {
         let elapsed = self.started.elapsed();
         self.metrics
             .called(&self.method, code, elapsed, self.streaming);
-        log(&self.method, code, message, elapsed);
+        log(&self.method, self.sender.as_deref(), code, message, elapsed);
     }
 }
 
@@ -211,18 +221,18 @@ impl Drop for Watch {
 }
 
 /// One line for each failed call, as loud as what the caller can do about it.
-fn log(method: &str, code: Code, message: &str, elapsed: Duration) {
+fn log(method: &str, sender: Option<&str>, code: Code, message: &str, elapsed: Duration) {
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let message = status::escaped(message);
     match code {
-        Code::Ok => tracing::debug!(method, elapsed_ms, "call"),
+        Code::Ok => tracing::debug!(method, sender, elapsed_ms, "call"),
         Code::Internal | Code::Unknown | Code::DataLoss => {
-            tracing::error!(method, ?code, elapsed_ms, error = %message, "call failed");
+            tracing::error!(method, sender, ?code, elapsed_ms, error = %message, "call failed");
         }
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => {
-            tracing::warn!(method, ?code, elapsed_ms, error = %message, "call failed");
+            tracing::warn!(method, sender, ?code, elapsed_ms, error = %message, "call failed");
         }
-        _ => tracing::info!(method, ?code, elapsed_ms, error = %message, "call failed"),
+        _ => tracing::info!(method, sender, ?code, elapsed_ms, error = %message, "call failed"),
     }
 }
 
@@ -230,6 +240,8 @@ fn log(method: &str, code: Code, message: &str, elapsed: Duration) {
 struct CallBody {
     body: Option<Body>,
     watch: Watch,
+    /// The caller's token counts no more.
+    ended: Option<BoxFuture<'static, ()>>,
     end: Option<BoxFuture<'static, Status>>,
 }
 
@@ -239,12 +251,7 @@ impl CallBody {
         self.body = None;
         let status = status::complete(status);
         self.watch.tell(status.code(), status.message());
-        let mut trailers = HeaderMap::new();
-        // Fails only for a message that no header can hold; the code then stands alone.
-        if status.add_header(&mut trailers).is_err() {
-            trailers.insert(Status::GRPC_STATUS, HeaderValue::from(status.code() as i32));
-        }
-        Frame::trailers(trailers)
+        Frame::trailers(status::trailers(&status))
     }
 
     fn trailers(&mut self, trailers: HeaderMap) -> Frame<Bytes> {
@@ -270,6 +277,10 @@ impl http_body::Body for CallBody {
         let Some(body) = this.body.as_mut() else {
             return Poll::Ready(None);
         };
+        // First: a stream that always has something to say would never ask.
+        if let Some(Poll::Ready(())) = this.ended.as_mut().map(|it| it.as_mut().poll(context)) {
+            return Poll::Ready(Some(Ok(this.end_with(status::token_ended()))));
+        }
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             return Poll::Ready(match frame {
                 Some(Ok(frame)) => Some(Ok(match frame.into_trailers() {

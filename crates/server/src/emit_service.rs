@@ -18,6 +18,7 @@ use waybill_ledger::{Emitted, Rejection, Sender};
 use waybill_proto::{pb, raw, server::emit_service_server::EmitService};
 
 use crate::{
+    gate::Caller,
     shared::{Shared, acquire},
     status,
     words::recorded,
@@ -35,10 +36,11 @@ impl EmitService for Emits {
         request: Request<raw::EmitRequest>,
     ) -> Result<Response<pb::EmitResponse>, Status> {
         let started = Instant::now();
+        let caller = Caller::of(request.extensions());
         let emitted = self
             .0
             .ledger
-            .emit(request.into_inner().events, &Sender::unverified())
+            .emit(request.into_inner().events, &caller.sender)
             .await;
         let results = told(&self.0, started, emitted)?;
         Ok(Response::new(pb::EmitResponse { results }))
@@ -53,8 +55,10 @@ impl EmitService for Emits {
         let open = self.0.emit_streams.clone().try_acquire_owned();
         let open =
             open.map_err(|_| status::too_many("emit streams", self.0.limits.emit_streams))?;
+        let caller = Caller::of(request.extensions());
         Ok(Response::new(answers(
             self.0.clone(),
+            caller.sender,
             request.into_inner(),
             open,
         )))
@@ -76,6 +80,7 @@ fn told(
 /// client that does not read its answers, or a ledger that is busy, holds back the reading of requests.
 fn answers(
     shared: Shared,
+    sender: Sender,
     requests: Streaming<raw::EmitStreamRequest>,
     open: OwnedSemaphorePermit,
 ) -> Answers<pb::EmitStreamResponse> {
@@ -83,7 +88,7 @@ fn answers(
     let (drain, at_once) = (shared.drain.clone(), shared.limits.stream_requests);
     let answers = requests
         .take_until(drain.wait())
-        .then(move |request| start(shared.clone(), window.clone(), request))
+        .then(move |request| start(shared.clone(), sender.clone(), window.clone(), request))
         .map(|started| async move { started?.finish().await })
         .buffered(at_once);
     // Ended by us and not by the client: what was not answered must be sent again.
@@ -106,6 +111,7 @@ struct Started {
 /// Hands one batch to the ledger, before the next is read: positions follow the order of the stream.
 async fn start(
     shared: Shared,
+    sender: Sender,
     window: Arc<Semaphore>,
     request: Result<raw::EmitStreamRequest, Status>,
 ) -> Result<Started, Status> {
@@ -118,9 +124,9 @@ async fn start(
     let room = acquire(&window, u32::try_from(size).unwrap_or(u32::MAX)).await?;
     let at = Instant::now();
     loop {
-        let (ledger, batch) = (shared.ledger.clone(), events.clone());
+        let (ledger, batch, sender) = (shared.ledger.clone(), events.clone(), sender.clone());
         let mut emitted: BoxFuture<'static, _> =
-            Box::pin(async move { ledger.emit(batch, &Sender::unverified()).await });
+            Box::pin(async move { ledger.emit(batch, &sender).await });
         // The first poll hands the batch in; whether there is room is known at once.
         let first = poll_fn(|context| Poll::Ready(emitted.as_mut().poll(context))).await;
         let emitted = match first {

@@ -22,6 +22,7 @@ use waybill_proto::json;
 use crate::{
     call::is_grpc,
     contract::Method,
+    gate::Caller,
     json_emit::{self, Batch},
     shared::Shared,
     status,
@@ -60,7 +61,8 @@ async fn answer(
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
-    check_form(method, &request)?;
+    let caller = Caller::of(request.extensions());
+    check_form(method, &caller, &request)?;
     let _place = shared.json_calls.clone().try_acquire_owned();
     let _place = _place.map_err(|_| status::too_many("JSON calls", shared.limits.json_calls))?;
     let (mut head, body) = request.into_parts();
@@ -71,7 +73,7 @@ async fn answer(
 
     if &*method.name() == EMIT {
         let batch = Batch::read(&body).map_err(|refusal| {
-            json_emit::note(shared, &refusal, &body);
+            json_emit::note(shared, &caller.sender.name, &refusal, &body);
             Failure::refused(refusal)
         })?;
         let results = if batch.is_all_refused() {
@@ -79,7 +81,7 @@ async fn answer(
         } else {
             message(next(&batch.request()).await).await?
         };
-        batch.note_refusals(shared);
+        batch.note_refusals(shared, &caller.sender.name);
         let answer = batch.with_results(results).map_err(Failure::refused)?;
         return to_json(method, &answer);
     }
@@ -93,7 +95,7 @@ async fn answer(
 }
 
 /// Refuses what is not a POST of JSON from this machine; the first rule that does not hold is named.
-fn check_form(method: &Method, request: &Request) -> Result<(), Failure> {
+fn check_form(method: &Method, caller: &Caller, request: &Request) -> Result<(), Failure> {
     let value = |name| {
         let value: Option<&HeaderValue> = request.headers().get(name);
         value.map_or("", |value| value.to_str().unwrap_or("not text"))
@@ -118,7 +120,7 @@ fn check_form(method: &Method, request: &Request) -> Result<(), Failure> {
         ),
         // A page of a name that was made to point at this machine: browsers would let it read the answers.
         (
-            is_local(origin),
+            is_local(origin) || (caller.is_known() && is_of_host(origin, value(header::HOST))),
             403,
             "origin",
             origin,
@@ -165,6 +167,13 @@ fn is_local(origin: &str) -> bool {
         .unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// True for a page of the very address that is called. Whoever has a token was not led here by a name that somebody made
+/// point at this machine.
+fn is_of_host(origin: &str, host: &str) -> bool {
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    authority.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
 }
 
 /// Reads the body within its limits of size and time. An empty one is an empty message.
@@ -370,9 +379,30 @@ impl Failure {
     }
 }
 
+/// A failure of a call that was not let in.
+pub(crate) fn failed(shared: &Shared, status: &Status) -> Response {
+    let body = shared.contract.failure_json(status) + "\n";
+    let code = status::http_status(status.code());
+    (code, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_is_of_the_address_that_it_calls() {
+        for (origin, host, own) in [
+            ("https://ledger.acme.dev", "ledger.acme.dev", true),
+            ("https://ledger.acme.dev:8420", "ledger.acme.dev:8420", true),
+            ("https://ledger.acme.dev", "ledger.acme.dev:8420", false),
+            ("https://evil.example", "ledger.acme.dev", false),
+            ("null", "null", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_of_host(origin, host), own, "{origin} {host}");
+        }
+    }
 
     #[test]
     fn only_pages_of_this_machine_may_call() {

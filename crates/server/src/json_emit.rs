@@ -14,9 +14,6 @@ use waybill_proto::{json, limits::BATCH_EVENTS_MAX, pb, raw};
 
 use crate::{shared::Shared, words::recorded};
 
-/// Nobody is asked who they are in this version.
-const NO_SENDER: &str = "";
-
 /// The events of one request, in their order.
 pub(crate) struct Batch<'a> {
     items: Vec<(&'a RawValue, Result<Bytes, Refusal>)>,
@@ -71,10 +68,10 @@ impl<'a> Batch<'a> {
     }
 
     /// Puts on record what is not an event; the ledger does the same for what is.
-    pub(crate) fn note_refusals(&self, shared: &Shared) {
+    pub(crate) fn note_refusals(&self, shared: &Shared, sender: &str) {
         for (text, item) in &self.items {
             if let Err(refusal) = item {
-                note(shared, refusal, text.get().as_bytes());
+                note(shared, sender, refusal, text.get().as_bytes());
             }
         }
     }
@@ -117,9 +114,9 @@ impl<'a> Batch<'a> {
 }
 
 /// Puts on record what was refused before the ledger saw it.
-pub(crate) fn note(shared: &Shared, refusal: &Refusal, text: &[u8]) {
+pub(crate) fn note(shared: &Shared, sender: &str, refusal: &Refusal, text: &[u8]) {
     let text = Bytes::copy_from_slice(text);
-    shared.ledger.note_refusal(refusal, NO_SENDER, &text);
+    shared.ledger.note_refusal(refusal, sender, &text);
     shared.metrics.rejected(refusal.code.as_str());
 }
 

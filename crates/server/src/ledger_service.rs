@@ -10,6 +10,7 @@ use waybill_proto::{pb, raw, server::ledger_service_server::LedgerService};
 
 use crate::{
     call::Deadline,
+    gate::Caller,
     page_token::{PageToken, Query},
     shared::Shared,
     status, tail,
@@ -65,8 +66,13 @@ impl LedgerService for Reads {
         &self,
         request: Request<pb::GetReceiptRequest>,
     ) -> Result<Response<pb::GetReceiptResponse>, Status> {
+        let caller = Caller::of(request.extensions());
         let (deadline, request) = opened(request);
         let identity = identity("event", request.event.as_ref()).map_err(refused)?;
+        // Before anything is looked up: whether the event exists is not told either.
+        if !caller.sees(&identity.source) {
+            return Err(refused(not_theirs(&identity.source)));
+        }
         self.check_size("consistent_from_size", request.consistent_from_size)?;
         self.0
             .reach(
@@ -344,6 +350,12 @@ pub(crate) fn next_chunk(chunk: usize, entries: &[Entry]) -> usize {
 
 fn opened<T>(request: Request<T>) -> (Deadline, T) {
     (Deadline::of(request.extensions()), request.into_inner())
+}
+
+fn not_theirs(source: &str) -> Refusal {
+    let rule = "not a source of the caller's token";
+    Refusal::new(Code::NotAllowed, "event.source", source, rule)
+        .with_hint("ask with a token of this source, or with one that may read")
 }
 
 fn applied(heads: &Heads) -> u64 {

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     appends: Mutex<Histogram>,
     appended: AtomicU64,
     duplicates: AtomicU64,
+    denied: Mutex<BTreeMap<&'static str, u64>>,
     rejected: Mutex<BTreeMap<&'static str, u64>>,
     /// Connections open now.
     pub(crate) connections: AtomicUsize,
@@ -50,6 +51,11 @@ impl Metrics {
             code_name(code),
         );
         *lock(&self.calls).entry(key).or_default() += 1;
+    }
+
+    /// A call was not let in, because of who called.
+    pub(crate) fn denied(&self, reason: &'static str) {
+        *lock(&self.denied).entry(reason).or_default() += 1;
     }
 
     /// A batch was answered item by item.
@@ -93,6 +99,13 @@ impl Metrics {
                 &[("method", method), ("code", code)],
                 count,
             );
+        }
+        let name = "waybill_denied_calls_total";
+        let help =
+            "Calls that were not let in, by reason: tokens, roles, too many calls of one token.";
+        page.metric(name, "counter", help);
+        for (reason, count) in &*lock(&self.denied) {
+            page.value(name, &[("reason", reason)], count);
         }
         let name = "waybill_query_duration_seconds";
         page.metric(name, "histogram", "Time to answer a call that reads.");

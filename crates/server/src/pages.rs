@@ -8,20 +8,30 @@ use axum::{
 use http::{Method, StatusCode, header};
 use waybill_ledger::{Severity, State, Status};
 
-use crate::{call::is_grpc, exposition, health, shared::Shared, status};
+use crate::{
+    access::{Access, Page},
+    call::is_grpc,
+    exposition,
+    gate::Caller,
+    health,
+    shared::Shared,
+    status,
+};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The routes beside the services, and the answer for every other path.
 pub(crate) fn pages(router: Router, shared: &Shared) -> Router {
-    let pages = Router::new()
-        .route("/", get(front))
-        .route(
-            "/livez",
-            get(|| async { text(StatusCode::OK, "ok\n".to_owned()) }),
-        )
-        .route("/readyz", get(ready))
-        .route("/metrics", get(prometheus))
+    let pages = Page::ALL.into_iter().fold(Router::new(), |pages, page| {
+        let handler = match page {
+            Page::Front => get(front),
+            Page::Live => get(|| async { text(StatusCode::OK, "ok\n".to_owned()) }),
+            Page::Ready => get(ready),
+            Page::Metrics => get(prometheus),
+        };
+        pages.route(page.path(), handler)
+    });
+    let pages = pages
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared.clone());
     router.merge(pages).fallback(nothing_here)
@@ -60,7 +70,9 @@ async fn ready(extract::State(shared): extract::State<Shared>, request: Request)
     };
     let query = request.uri().query().unwrap_or_default();
     let verbose = query.split('&').any(|part| part.starts_with("verbose"));
-    let details = if verbose {
+    // Reasons name files and events: they are for those who may read.
+    let told = Caller::of(request.extensions()).may(Access::Read);
+    let details = if verbose && told {
         details(&state, open)
     } else {
         String::new()
@@ -135,7 +147,7 @@ async fn nothing_here(request: Request) -> Response {
     )
 }
 
-fn failed(failure: &tonic::Status) -> Response {
+pub(crate) fn failed(failure: &tonic::Status) -> Response {
     text(
         status::http_status(failure.code()),
         format!("{}\n", failure.message()),

@@ -1,25 +1,36 @@
 //! The port: builds the router, accepts connections within their limit, and stops in good order.
 use std::{
+    convert::Infallible,
     future::Future,
     io,
+    net::SocketAddr,
     pin::pin,
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, middleware};
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::Response,
+};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tonic::service::Routes;
+use tower::Service;
 use waybill_ledger::Ledger;
 use waybill_proto::{
     FILE_DESCRIPTOR_SET,
@@ -30,21 +41,25 @@ use waybill_proto::{
 };
 
 use crate::{
+    access::Route,
     call,
     contract::Contract,
     drain,
     emit_service::Emits,
+    gate::{self, Gate, Peer},
     health, json_door,
     ledger_service::Reads,
     metrics::Metrics,
     pages,
     questions::Questions,
-    settings::{Limits, NotLoopback, Settings, check_listen},
+    settings::{Door, Exposed, Limits, Settings, check_listen},
     shared::Shared,
+    status,
+    tls::Tls,
+    unread::Lying,
+    wire::{self, Impatient},
 };
 
-/// The first bytes of HTTP/2 with prior knowledge (RFC 9113, 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The smallest buffer that hyper takes for HTTP/1.
 const HTTP1_BUFFER_MIN: usize = 8192;
 /// What a client may send ahead of our reading, on one stream and on one connection.
@@ -52,15 +67,13 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 /// How long to wait where the system has no room for another connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How often a connection that began the preface and stopped is looked at.
-const PREFACE_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address may not be served.
     #[error(transparent)]
-    NotLoopback(#[from] NotLoopback),
+    Exposed(#[from] Exposed),
     /// The listener has no address.
     #[error("cannot read the listener's address")]
     Listener(#[source] io::Error),
@@ -76,7 +89,7 @@ pub enum Error {
 /// [`Settings::drain_max`], and returns. The ledger stays open: closing it is the caller's.
 ///
 /// # Errors
-/// [`Error::NotLoopback`] for an address that check_listen refuses; the others say that the binary or the listener is
+/// [`Error::Exposed`] for an address that check_listen refuses; the others say that the binary or the listener is
 /// broken. A connection's failure is never an error of the server.
 pub async fn serve(
     ledger: Ledger,
@@ -84,9 +97,13 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    check_listen(listener.local_addr().map_err(Error::Listener)?)?;
+    check_listen(
+        listener.local_addr().map_err(Error::Listener)?,
+        &settings.door,
+    )?;
     let (begin, drain) = drain::drain();
-    let shared = Shared::new(ledger, settings.limits, Contract::load()?, drain);
+    let gate = Gate::new(&settings.door, &settings.limits);
+    let shared = Shared::new(ledger, settings.limits, Contract::load()?, gate, drain);
     let (reporter, health_service) = tonic_health::server::health_reporter();
     health::tell(&reporter, &shared).await;
     let app = router(&shared, health_service)?;
@@ -94,7 +111,7 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(health::watch(reporter, shared.clone()));
     tokio::select! {
-        () = accept(&listener, &shared, &app, &mut tasks) => {}
+        () = accept(&listener, &settings.door, &shared, &app, &mut tasks) => {}
         () = shutdown => {}
     }
     tracing::info!(
@@ -143,18 +160,35 @@ where
             .add_service(reflection().build_v1alpha()?)
             .add_service(health)
             .prepare();
-    Ok(
-        pages::pages(services.into_axum_router().reset_fallback(), shared)
-            .layer(middleware::from_fn_with_state(shared.clone(), call::around))
-            .layer(middleware::from_fn_with_state(
-                shared.clone(),
-                json_door::around,
-            )),
-    )
+    let services = services
+        .into_axum_router()
+        .reset_fallback()
+        .layer(middleware::from_fn(only_in_table));
+    Ok(pages::pages(services, shared)
+        .layer(middleware::from_fn_with_state(shared.clone(), call::around))
+        .layer(middleware::from_fn_with_state(
+            shared.clone(),
+            json_door::around,
+        ))
+        .layer(middleware::from_fn_with_state(shared.clone(), gate::around)))
+}
+
+/// Holds back a method that has no row in the table of access: nobody has decided who may call it.
+async fn only_in_table(request: Request, next: Next) -> Response {
+    match Route::of(request.uri().path()) {
+        Some(_) => next.run(request).await,
+        None => status::unimplemented(request.uri().path()).into_http(),
+    }
 }
 
 /// Takes connections, each with a permit; without one left, new ones wait in the kernel.
-async fn accept(listener: &TcpListener, shared: &Shared, app: &Router, tasks: &mut JoinSet<()>) {
+async fn accept(
+    listener: &TcpListener,
+    door: &Door,
+    shared: &Shared,
+    app: &Router,
+    tasks: &mut JoinSet<()>,
+) {
     let permits = Arc::new(Semaphore::new(shared.limits.connections));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else {
@@ -162,8 +196,9 @@ async fn accept(listener: &TcpListener, shared: &Shared, app: &Router, tasks: &m
         };
         while tasks.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => {
-                tasks.spawn(connection(stream, shared.clone(), app.clone(), permit));
+            Ok((stream, address)) => {
+                let (tls, app) = (door.tls.clone(), FromPeer::new(app, address));
+                tasks.spawn(connection(stream, tls, shared.clone(), app, permit));
             }
             Err(error) => {
                 // Out of file descriptors, or the peer was gone already: neither ends the server.
@@ -174,29 +209,104 @@ async fn accept(listener: &TcpListener, shared: &Shared, app: &Router, tasks: &m
     }
 }
 
-async fn connection(stream: TcpStream, shared: Shared, app: Router, permit: OwnedSemaphorePermit) {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<watch::Receiver<Tls>>,
+    shared: Shared,
+    app: FromPeer,
+    permit: OwnedSemaphorePermit,
+) {
     let _counted = Counted::new(&shared);
     let _permit = permit;
     drop(stream.set_nodelay(true));
-    let began = tokio::select! {
-        began = timeout(shared.limits.send_max, began(&stream)) => began.is_ok_and(|began| began.is_ok()),
-        () = shared.drain.wait() => false,
-    };
-    if !began {
-        return;
+    let stream = Impatient::new(stream, shared.limits.read_max);
+    match tls {
+        None => begun(stream, &shared, app).await,
+        Some(tls) => {
+            let tls = tls.borrow().clone();
+            if let Some(stream) = in_time(&shared, tls.accept(stream)).await {
+                begun(stream, &shared, app).await;
+            }
+        }
     }
+}
+
+/// Serves a client from its first byte on.
+async fn begun<IO>(stream: IO, shared: &Shared, app: FromPeer)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(stream) = in_time(shared, wire::begin(stream)).await else {
+        return;
+    };
     let builder = builder(&shared.limits);
+    let left = left(app.peer.lying.clone(), shared.limits.read_max);
     let mut serving =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)));
-    let served = tokio::select! {
-        served = serving.as_mut() => served,
-        () = shared.drain.wait() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let served = async {
+        tokio::select! {
+            served = serving.as_mut() => served,
+            () = shared.drain.wait() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
         }
+    };
+    let served = tokio::select! {
+        served = served => served,
+        () = left => return tracing::info!("a connection was cut off: its answers were not read"),
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+/// Ends when an answer has been left unread for too long; within a quarter of that time more.
+async fn left(lying: Arc<Lying>, patience: Duration) {
+    while !lying.is_any_left(patience) {
+        sleep(patience / 4).await;
+    }
+}
+
+/// What a client must do before it is served; nothing where it does not in time, or the server stops.
+async fn in_time<T>(shared: &Shared, step: impl Future<Output = io::Result<T>>) -> Option<T> {
+    tokio::select! {
+        done = timeout(shared.limits.send_max, step) => done.ok()?.ok(),
+        () = shared.drain.wait() => None,
+    }
+}
+
+/// Everything that is served, to one address.
+#[derive(Clone)]
+struct FromPeer {
+    app: Router,
+    peer: Peer,
+}
+
+impl FromPeer {
+    fn new(app: &Router, address: SocketAddr) -> Self {
+        Self {
+            app: app.clone(),
+            peer: Peer {
+                address: address.ip(),
+                lying: Arc::default(),
+            },
+        }
+    }
+}
+
+impl Service<http::Request<Incoming>> for FromPeer {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <Router as Service<http::Request<Incoming>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        <Router as Service<http::Request<Incoming>>>::poll_ready(&mut self.app, context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.app.call(request)
     }
 }
 
@@ -235,21 +345,5 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Waits until a client has said which protocol it speaks; without this, silence would hold a connection for ever.
-async fn began(stream: &TcpStream) -> io::Result<()> {
-    let mut start = [0; HTTP2_PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut start).await?;
-        let seen = &start[..length];
-        if seen.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if length == HTTP2_PREFACE.len() || !HTTP2_PREFACE.starts_with(seen) {
-            return Ok(());
-        }
-        sleep(PREFACE_AGAIN).await;
     }
 }

@@ -11,7 +11,8 @@ use tonic::Status;
 use waybill_ledger::{AtLeast, Heads, Ledger, ReadFailure};
 
 use crate::{
-    call::Deadline, contract::Contract, drain::Drain, metrics::Metrics, settings::Limits, status,
+    call::Deadline, contract::Contract, drain::Drain, gate::Gate, metrics::Metrics,
+    settings::Limits, status,
 };
 
 /// How long a read may take where the caller set no deadline. Its thread is not given up before.
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) limits: Arc<Limits>,
     pub(crate) contract: Arc<Contract>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) drain: Drain,
     pub(crate) calls: Arc<Semaphore>,
@@ -36,7 +38,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(ledger: Ledger, limits: Limits, contract: Contract, drain: Drain) -> Self {
+    pub(crate) fn new(
+        ledger: Ledger,
+        limits: Limits,
+        contract: Contract,
+        gate: Gate,
+        drain: Drain,
+    ) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self {
             calls: semaphore(limits.calls),
@@ -46,6 +54,7 @@ impl Shared {
             computing: semaphore(limits.computing),
             limits: Arc::new(limits),
             contract: Arc::new(contract),
+            gate: Arc::new(gate),
             metrics: Arc::default(),
             ledger,
             drain,

@@ -5,7 +5,7 @@
 //! someone (`INTERNAL`, `DATA_LOSS`). Every status carries `google.rpc.ErrorInfo`.
 use std::{collections::HashMap, error::Error, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use waybill_core::{
@@ -14,6 +14,8 @@ use waybill_core::{
 };
 use waybill_ledger::{ReadFailure, Rejection};
 use waybill_views::trace::Resolution;
+
+use crate::access::{Access, Role};
 
 /// The domain of every `ErrorInfo.reason`.
 pub const DOMAIN: &str = "waybill.dev";
@@ -138,6 +140,60 @@ pub(crate) fn too_many(what: &str, max: usize) -> Status {
         .status()
 }
 
+/// The call needs a token, and there is none that counts: which it lacks is told to nobody.
+pub(crate) fn unauthenticated() -> Status {
+    let message = "this call needs a token of this server that has neither ended nor been revoked; send \
+                   `authorization: Bearer TOKEN`";
+    Failure::new(Code::Unauthenticated, "UNAUTHENTICATED", message).status()
+}
+
+/// An address has sent too much that is no token.
+pub(crate) fn too_many_failures(wait: Duration) -> Status {
+    let message =
+        "too many calls from this address had no token that counts; wait, and check the token";
+    Failure::new(Code::ResourceExhausted, "TOO_MANY_FAILURES", message)
+        .retry_after(wait)
+        .status()
+}
+
+/// The caller is known, and its role is not enough.
+pub(crate) fn forbidden(role: Role, access: Access) -> Status {
+    let enough: Vec<&str> = Role::ALL
+        .into_iter()
+        .filter(|role| access.allows(*role))
+        .map(Role::as_str)
+        .collect();
+    let message = format!(
+        "the token's role is `{}`, and this call needs {}",
+        role.as_str(),
+        enough.join(" or ")
+    );
+    Failure::new(Code::PermissionDenied, Rule::NotAllowed.as_str(), message).status()
+}
+
+/// The caller's token ended while its call was under way.
+pub(crate) fn token_ended() -> Status {
+    let message =
+        "the token of this call has ended or been revoked; what has a receipt is recorded";
+    Failure::new(Code::Unauthenticated, "UNAUTHENTICATED", message).status()
+}
+
+/// The caller has left its answer unread for too long.
+pub(crate) fn unread_answer(patience: Duration) -> Status {
+    let message = format!(
+        "the answer was not read for {} s, and was ended; connect again and go on from where this ended",
+        patience.as_secs_f32()
+    );
+    Failure::new(Code::Unavailable, "NOT_READ", message)
+        .retry_after(RETRY_SOON)
+        .status()
+}
+
+/// When a caller may try again, where it is known.
+pub(crate) fn retry_delay(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
+}
+
 /// The server is stopping.
 pub(crate) fn draining() -> Status {
     let message = "the server is stopping; connect again and go on from where this ended";
@@ -185,6 +241,16 @@ pub(crate) fn complete(status: Status) -> Status {
     } else {
         failure.status()
     }
+}
+
+/// A failure as gRPC says it at the end of an answer.
+pub(crate) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Fails only for a message that no header can hold; the code then stands alone.
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from(status.code() as i32));
+    }
+    trailers
 }
 
 /// The HTTP status of a gRPC code (google/rpc/code.proto).

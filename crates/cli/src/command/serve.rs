@@ -20,6 +20,8 @@ use crate::{
     house, output,
 };
 
+mod door;
+
 const LISTEN: &str = "127.0.0.1:8420";
 
 /// Serves until it is told to stop.
@@ -32,29 +34,37 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<(), Ended>
         (None, None) => (LISTEN.to_owned(), "the default".to_owned()),
     };
     let listen = listen_address(&address, &origin)?;
+    let door = door::open(context, &args)?;
     // Refused before the ledger is touched, and bound before it is opened: whoever cannot serve does not wait for it.
-    waybill_server::check_listen(listen).map_err(|error| Failure::usage(error.to_string()))?;
+    waybill_server::check_listen(listen, &door)
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| taken(listen, &error))?;
     let listen = listener.local_addr().map_err(Failure::from)?;
+    let scheme = if door.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{listen}");
     let stop = Stop::listen()?;
     let opening = tokio::task::spawn_blocking({
-        let (directory, quiet) = (directory.clone(), context.global.quiet);
-        move || house::open(directory, state, &format!("http://{listen}"), quiet)
+        let (directory, url, quiet) = (directory.clone(), url.clone(), context.global.quiet);
+        move || house::open(directory, state, &url, quiet)
     });
     let ledger = opening
         .await
         .map_err(|error| Failure::unexpected(error.to_string()))??;
-    tracing::info!(address = %format!("http://{listen}"), ledger = %directory.display(), ledger_id = ledger.ledger_id(), "serving");
-    serve_until_stopped(ledger, listener, listen, stop).await
+    tracing::info!(address = url, tokens = door.tokens.is_some(), ledger = %directory.display(), ledger_id = ledger.ledger_id(), "serving");
+    let settings = Settings {
+        door,
+        ..Settings::new(listen)
+    };
+    serve_until_stopped(ledger, listener, settings, stop).await
 }
 
 /// Serves a ledger on a port until SIGTERM or Ctrl-C, then lets calls finish and closes the ledger.
 pub(super) async fn serve_until_stopped(
     ledger: Ledger,
     listener: TcpListener,
-    listen: SocketAddr,
+    settings: Settings,
     stop: Stop,
 ) -> Result<(), Ended> {
     let (told, telling) = oneshot::channel();
@@ -63,7 +73,7 @@ pub(super) async fn serve_until_stopped(
         first.wait(1).await;
         let _ = told.send(());
     };
-    let serving = waybill_server::serve(ledger.clone(), Settings::new(listen), listener, shutdown);
+    let serving = waybill_server::serve(ledger.clone(), settings, listener, shutdown);
     let close = async {
         serving
             .await

@@ -13,6 +13,7 @@ use waybill_proto::pb::{
     DeliveryRequest, DeploymentEvent, EventFilter, ListEventsRequest, Outcome, ReadOptions,
     TraceRequest, deployment_event::Event as Moved, event::Payload,
 };
+use waybill_server::Settings;
 
 use crate::{
     Ended,
@@ -58,7 +59,9 @@ pub(crate) async fn run(context: &Context, args: TryArgs) -> Result<(), Ended> {
     }
     let stop = Stop::listen()?;
     let wanted = serve::listen_address(&args.listen, "--listen")?;
-    waybill_server::check_listen(wanted).map_err(|error| Failure::usage(error.to_string()))?;
+    let open = waybill_server::Door::default();
+    waybill_server::check_listen(wanted, &open)
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let listener = bind(wanted).await?;
     let listen = listener.local_addr().map_err(Failure::from)?;
     let ledger = home
@@ -68,7 +71,7 @@ pub(crate) async fn run(context: &Context, args: TryArgs) -> Result<(), Ended> {
     let mut serving = tokio::spawn(serve::serve_until_stopped(
         ledger.clone(),
         listener,
-        listen,
+        Settings::new(listen),
         stop.clone(),
     ));
     let told = async {

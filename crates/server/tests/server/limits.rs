@@ -179,5 +179,5 @@ async fn another_address_than_loopback_is_not_served() {
         std::future::pending(),
     )
     .await;
-    assert!(matches!(result, Err(waybill_server::Error::NotLoopback(_))));
+    assert!(matches!(result, Err(waybill_server::Error::Exposed(_))));
 }

@@ -4,6 +4,7 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod door;
 mod drain;
 mod emit;
 mod hostile;
@@ -16,4 +17,7 @@ mod probes;
 mod questions;
 mod reads;
 mod reflection;
+mod roles;
 mod tail;
+mod tls;
+mod wire;

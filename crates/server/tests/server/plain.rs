@@ -45,7 +45,7 @@ pub(crate) async fn send_stream(
 
 /// A codec that sends and receives bytes as they are.
 #[derive(Clone, Default)]
-struct Plain;
+pub(crate) struct Plain;
 
 impl Codec for Plain {
     type Encode = Bytes;
