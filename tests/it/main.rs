@@ -19,6 +19,7 @@ mod house;
 mod import;
 mod kit;
 mod machine;
+mod other_address;
 mod pipeline;
 mod reflection;
 mod sealed_segments;
