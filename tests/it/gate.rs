@@ -2,8 +2,10 @@
 //! whoever shows the right token. It writes down what every call showed it.
 use std::{
     convert::Infallible,
+    fs::Permissions,
     future::{Future, poll_fn},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex},
@@ -68,6 +70,20 @@ impl Authority {
     pub(crate) fn write(&self, path: &Path) -> PathBuf {
         std::fs::write(path, self.issuer.pem()).unwrap();
         path.to_owned()
+    }
+
+    /// Writes a certificate for this machine and its key, as a server is given them.
+    pub(crate) fn write_certificate(&self, directory: &Path) -> [PathBuf; 2] {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]);
+        let signed = params.unwrap().signed_by(&key, &self.issuer).unwrap();
+        let files = [("cert.pem", signed.pem()), ("key.pem", key.serialize_pem())];
+        files.map(|(name, text)| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            path
+        })
     }
 
     fn acceptor(&self, certificate: Certificate) -> TlsAcceptor {

@@ -23,6 +23,7 @@ mod kit;
 mod machine;
 mod nats_permissions;
 mod open_door;
+mod other_address;
 mod pipeline;
 mod reflection;
 mod sealed_segments;

@@ -214,6 +214,7 @@ fn listen(log: impl io::Read + Send + 'static) -> mpsc::Receiver<Result<String, 
             let at = line.find("http://").or_else(|| line.find("https://"));
             if let Some(at) = at.filter(|_| line.contains("serving")) {
                 let url = line[at..].split_whitespace().next().unwrap_or_default();
+                let url = url.trim_end_matches('"');
                 drop(send.send(Ok(url.to_owned())));
             }
             said.push_str(&line);

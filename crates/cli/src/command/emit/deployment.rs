@@ -173,24 +173,36 @@ pub(crate) async fn complete(
     event: &mut Event,
     deepen: bool,
 ) -> Result<(), Failure> {
+    match ask_ledger(source, event).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        // Who may emit may not be allowed to ask: then it says what it knows itself.
+        Err(failure) if failure.exit() == Exit::Auth => {}
+        Err(failure) => return Err(failure),
+    }
+    if let Some(info) = info_of(event) {
+        ask_for_previous(info);
+        bound(info, deepen);
+    }
+    Ok(())
+}
+
+/// Fills in what the ledger knows; says whether this deployment is recorded already, so that nothing is left to say.
+async fn ask_ledger(source: &Source, event: &mut Event) -> Result<bool, Failure> {
     // What has a receipt may not be in the lists yet.
     let durable = status::ask(source).await?.durable_position;
     if say_as_recorded(source, event, durable).await? {
-        return Ok(());
+        return Ok(true);
     }
-    let Some(info) = info_of(event) else {
-        return Ok(());
-    };
-    if info.previous_revisions.is_empty()
+    if let Some(info) = info_of(event)
+        && info.previous_revisions.is_empty()
         && let Some(previous) = previous(source, info, durable).await?
     {
         info.previous_deployment_id
             .clone_from(&previous.deployment_id);
         info.previous_revisions = previous.revisions;
     }
-    ask_for_previous(info);
-    bound(info, deepen);
-    Ok(())
+    Ok(false)
 }
 
 /// Takes what ran before from what is recorded already under this deployment's identity; says whether there is such.
