@@ -11,6 +11,7 @@ mod client;
 mod command_line;
 mod crash;
 mod damaged_journal;
+mod deploy_files;
 mod emitters;
 mod failed_sync;
 mod fsync_mutants;
