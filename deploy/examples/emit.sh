@@ -5,7 +5,7 @@
 #
 # WAYBILL_SERVER      https://ledger.acme.dev:8420 [http://127.0.0.1:8420]
 # WAYBILL_TOKEN_FILE  the file of a token with the role emit
-# WAYBILL_CA_FILE     the certificate authority, where the system does not know it
+# WAYBILL_CA          file of the certificate authority, where the system does not know it
 #
 # Prints the answer. Exits 0 with a receipt, 1 when the event was refused (mend it: again will be refused again), and with
 # curl's own code when nobody answered: run it again, the same event is recorded once.
@@ -18,8 +18,8 @@ settings() {
     if [[ -n ${WAYBILL_TOKEN_FILE:-} ]]; then
         printf 'header = "authorization: Bearer %s"\n' "$(<"$WAYBILL_TOKEN_FILE")"
     fi
-    if [[ -n ${WAYBILL_CA_FILE:-} ]]; then
-        printf 'cacert = "%s"\n' "$WAYBILL_CA_FILE"
+    if [[ -n ${WAYBILL_CA:-} ]]; then
+        printf 'cacert = "%s"\n' "$WAYBILL_CA"
     fi
 }
 

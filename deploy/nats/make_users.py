@@ -81,8 +81,8 @@ def emitter(name, source):
 
 def ledger(name, stream):
     """Publishes events, the gate's and notices; makes the stream and follows it. It may not change, purge or delete it."""
-    api = ["STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}", "DIRECT.GET.{}.>", "CONSUMER.CREATE.{}",
-           "CONSUMER.CREATE.{}.>", "CONSUMER.DURABLE.CREATE.{}.*", "CONSUMER.INFO.{}.*", "CONSUMER.DELETE.{}.*", "CONSUMER.MSG.NEXT.{}.*"]
+    api = ["STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.MSG.GET.{}", "CONSUMER.CREATE.{}", "CONSUMER.CREATE.{}.>",
+           "CONSUMER.DURABLE.CREATE.{}.*", "CONSUMER.INFO.{}.*", "CONSUMER.DELETE.{}.*", "CONSUMER.MSG.NEXT.{}.*"]
     publish = ["waybill.events.v1.>", "waybill.gate.v1.>", "waybill.notice.v1.>", f"$JS.ACK.{stream}.>"]
     return {"publish": publish + ["$JS.API." + call.format(stream) for call in api], "subscribe": [inbox(name)]}
 
@@ -102,7 +102,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", required=True, help="directory of the seeds")
     parser.add_argument("--config", required=True, help="the users.conf to write")
-    parser.add_argument("--stream", default="WAYBILL", help="the stream that the ledgers follow [%(default)s]")
+    parser.add_argument("--stream", default="WAYBILL_EVENTS", help="the stream that the ledgers follow [%(default)s]")
     parser.add_argument("--ledger", action="append", metavar="NAME", help="a ledger; may be repeated [ledger]")
     parser.add_argument("--operator", default="operator", metavar="NAME", help="who may do everything [%(default)s]")
     parser.add_argument("--emitter", action="append", default=[], metavar="NAME=SOURCE", help="an emitter; may be repeated")

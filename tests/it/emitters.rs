@@ -188,10 +188,10 @@ fn python_publishes_what_a_ledger_reads_and_keeps_it_until_the_receipt() {
     for path in servers() {
         let broker = Broker::start(&path);
         let mut ledger = broker.connect("ledger");
-        let stream = json!({"name": "WAYBILL", "subjects": ["waybill.events.v1.>"], "storage": "file", "retention": "limits",
+        let stream = json!({"name": "WAYBILL_EVENTS", "subjects": ["waybill.events.v1.>"], "storage": "file", "retention": "limits",
             "discard": "new", "num_replicas": 1, "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_age": 0});
         ledger.request(
-            "$JS.API.STREAM.CREATE.WAYBILL",
+            "$JS.API.STREAM.CREATE.WAYBILL_EVENTS",
             "_INBOX_ledger.1",
             &stream.to_string(),
         );
@@ -222,7 +222,7 @@ fn python_publishes_what_a_ledger_reads_and_keeps_it_until_the_receipt() {
         let mut stored = |sequence: u32| {
             let ask = json!({"seq": sequence}).to_string();
             let answer = ledger.request(
-                "$JS.API.STREAM.MSG.GET.WAYBILL",
+                "$JS.API.STREAM.MSG.GET.WAYBILL_EVENTS",
                 &format!("_INBOX_ledger.get{sequence}"),
                 &ask,
             );

@@ -12,6 +12,7 @@ mod command_line;
 mod contexts;
 mod crash;
 mod damaged_journal;
+mod deploy_files;
 mod emitters;
 mod failed_sync;
 mod fsync_mutants;

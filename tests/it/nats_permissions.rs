@@ -48,7 +48,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     ("$JS.>", "", "operator"),
     (
-        "$JS.EVENT.ADVISORY.STREAM.DELETED.WAYBILL",
+        "$JS.EVENT.ADVISORY.STREAM.DELETED.WAYBILL_EVENTS",
         "operator",
         "operator",
     ),
@@ -56,60 +56,100 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("$JS.API.INFO", "operator", "operator"),
     ("$JS.API.STREAM.NAMES", "operator", "operator"),
     ("$JS.API.STREAM.LIST", "operator", "operator"),
-    ("$JS.API.STREAM.INFO.WAYBILL", "ledger operator", "operator"),
+    (
+        "$JS.API.STREAM.INFO.WAYBILL_EVENTS",
+        "ledger operator",
+        "operator",
+    ),
     ("$JS.API.STREAM.INFO.OTHER", "operator", "operator"),
     (
-        "$JS.API.STREAM.CREATE.WAYBILL",
+        "$JS.API.STREAM.CREATE.WAYBILL_EVENTS",
         "ledger operator",
         "operator",
     ),
     ("$JS.API.STREAM.CREATE.OTHER", "operator", "operator"),
-    ("$JS.API.STREAM.UPDATE.WAYBILL", "operator", "operator"),
-    ("$JS.API.STREAM.PURGE.WAYBILL", "operator", "operator"),
-    ("$JS.API.STREAM.DELETE.WAYBILL", "operator", "operator"),
-    ("$JS.API.STREAM.SNAPSHOT.WAYBILL", "operator", "operator"),
-    ("$JS.API.STREAM.RESTORE.WAYBILL", "operator", "operator"),
     (
-        "$JS.API.STREAM.MSG.GET.WAYBILL",
-        "ledger operator",
+        "$JS.API.STREAM.UPDATE.WAYBILL_EVENTS",
         "operator",
-    ),
-    ("$JS.API.STREAM.MSG.DELETE.WAYBILL", "operator", "operator"),
-    ("$JS.API.DIRECT.GET.WAYBILL", "ledger operator", "operator"),
-    (
-        "$JS.API.CONSUMER.CREATE.WAYBILL",
-        "ledger operator",
         "operator",
     ),
     (
-        "$JS.API.CONSUMER.CREATE.WAYBILL.c",
+        "$JS.API.STREAM.PURGE.WAYBILL_EVENTS",
+        "operator",
+        "operator",
+    ),
+    (
+        "$JS.API.STREAM.DELETE.WAYBILL_EVENTS",
+        "operator",
+        "operator",
+    ),
+    (
+        "$JS.API.STREAM.SNAPSHOT.WAYBILL_EVENTS",
+        "operator",
+        "operator",
+    ),
+    (
+        "$JS.API.STREAM.RESTORE.WAYBILL_EVENTS",
+        "operator",
+        "operator",
+    ),
+    (
+        "$JS.API.STREAM.MSG.GET.WAYBILL_EVENTS",
+        "ledger operator",
+        "operator",
+    ),
+    (
+        "$JS.API.STREAM.MSG.DELETE.WAYBILL_EVENTS",
+        "operator",
+        "operator",
+    ),
+    ("$JS.API.DIRECT.GET.WAYBILL_EVENTS", "operator", "operator"),
+    (
+        "$JS.API.CONSUMER.CREATE.WAYBILL_EVENTS",
+        "ledger operator",
+        "operator",
+    ),
+    (
+        "$JS.API.CONSUMER.CREATE.WAYBILL_EVENTS.c",
         "ledger operator",
         "operator",
     ),
     ("$JS.API.CONSUMER.CREATE.OTHER.c", "operator", "operator"),
     (
-        "$JS.API.CONSUMER.DURABLE.CREATE.WAYBILL.c",
+        "$JS.API.CONSUMER.DURABLE.CREATE.WAYBILL_EVENTS.c",
         "ledger operator",
         "operator",
     ),
     (
-        "$JS.API.CONSUMER.INFO.WAYBILL.c",
+        "$JS.API.CONSUMER.INFO.WAYBILL_EVENTS.c",
         "ledger operator",
         "operator",
     ),
     (
-        "$JS.API.CONSUMER.DELETE.WAYBILL.c",
+        "$JS.API.CONSUMER.DELETE.WAYBILL_EVENTS.c",
         "ledger operator",
         "operator",
     ),
     (
-        "$JS.API.CONSUMER.MSG.NEXT.WAYBILL.c",
+        "$JS.API.CONSUMER.MSG.NEXT.WAYBILL_EVENTS.c",
         "ledger operator",
         "operator",
     ),
-    ("$JS.API.CONSUMER.NAMES.WAYBILL", "operator", "operator"),
-    ("$JS.API.CONSUMER.LIST.WAYBILL", "operator", "operator"),
-    ("$JS.ACK.WAYBILL.c.1.1.1.1.0", "ledger operator", "operator"),
+    (
+        "$JS.API.CONSUMER.NAMES.WAYBILL_EVENTS",
+        "operator",
+        "operator",
+    ),
+    (
+        "$JS.API.CONSUMER.LIST.WAYBILL_EVENTS",
+        "operator",
+        "operator",
+    ),
+    (
+        "$JS.ACK.WAYBILL_EVENTS.c.1.1.1.1.0",
+        "ledger operator",
+        "operator",
+    ),
     ("$JS.ACK.OTHER.c.1.1.1.1.0", "operator", "operator"),
 ];
 
@@ -187,7 +227,7 @@ fn nobody_comes_in_without_a_key() {
 
 fn stream() -> Value {
     json!({
-        "name": "WAYBILL", "subjects": ["waybill.events.v1.>", "waybill.gate.v1.>"], "storage": "file", "retention": "limits",
+        "name": "WAYBILL_EVENTS", "subjects": ["waybill.events.v1.>", "waybill.gate.v1.>"], "storage": "file", "retention": "limits",
         "discard": "new", "num_replicas": 1, "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_age": 0,
         "deny_purge": true, "deny_delete": true, "duplicate_window": 120_000_000_000_u64,
     })
@@ -203,13 +243,13 @@ fn the_users_can_do_their_work() {
         let broker = Broker::start(&server);
         let mut ledger = broker.connect("ledger");
         let made = ledger.request(
-            "$JS.API.STREAM.CREATE.WAYBILL",
+            "$JS.API.STREAM.CREATE.WAYBILL_EVENTS",
             "_INBOX_ledger.1",
             &stream().to_string(),
         );
         assert_eq!(
             json_of(&made.payload)["config"]["name"],
-            "WAYBILL",
+            "WAYBILL_EVENTS",
             "{made:?}"
         );
 
@@ -217,21 +257,25 @@ fn the_users_can_do_their_work() {
         let acknowledged = emitter.request(CHECKOUT, "_INBOX_ci_checkout.1", "an event");
         assert_eq!(json_of(&acknowledged.payload)["seq"], 1, "{acknowledged:?}");
 
-        let consumer = json!({"stream_name": "WAYBILL", "config": {"durable_name": "c", "ack_policy": "all", "deliver_policy": "all"}});
+        let consumer = json!({"stream_name": "WAYBILL_EVENTS", "config": {"durable_name": "c", "ack_policy": "all", "deliver_policy": "all"}});
         let made = ledger.request(
-            "$JS.API.CONSUMER.DURABLE.CREATE.WAYBILL.c",
+            "$JS.API.CONSUMER.DURABLE.CREATE.WAYBILL_EVENTS.c",
             "_INBOX_ledger.2",
             &consumer.to_string(),
         );
         assert_eq!(json_of(&made.payload)["name"], "c", "{made:?}");
         let message = ledger.request(
-            "$JS.API.CONSUMER.MSG.NEXT.WAYBILL.c",
+            "$JS.API.CONSUMER.MSG.NEXT.WAYBILL_EVENTS.c",
             "_INBOX_ledger.3",
             "1",
         );
         assert_eq!(message.payload, "an event");
         ledger.request(&message.reply, "_INBOX_ledger.4", "");
-        let info = ledger.request("$JS.API.CONSUMER.INFO.WAYBILL.c", "_INBOX_ledger.5", "");
+        let info = ledger.request(
+            "$JS.API.CONSUMER.INFO.WAYBILL_EVENTS.c",
+            "_INBOX_ledger.5",
+            "",
+        );
         assert_eq!(
             json_of(&info.payload)["ack_floor"]["stream_seq"],
             1,
@@ -241,7 +285,7 @@ fn the_users_can_do_their_work() {
         let gate = ledger.request(FORGED, "_INBOX_ledger.6", "an opener");
         assert_eq!(json_of(&gate.payload)["seq"], 2, "{gate:?}");
         let got = ledger.request(
-            "$JS.API.STREAM.MSG.GET.WAYBILL",
+            "$JS.API.STREAM.MSG.GET.WAYBILL_EVENTS",
             "_INBOX_ledger.7",
             "{\"seq\": 2}",
         );
@@ -250,13 +294,17 @@ fn the_users_can_do_their_work() {
             FORGED,
             "{got:?}"
         );
-        let gone = ledger.request("$JS.API.CONSUMER.DELETE.WAYBILL.c", "_INBOX_ledger.8", "");
+        let gone = ledger.request(
+            "$JS.API.CONSUMER.DELETE.WAYBILL_EVENTS.c",
+            "_INBOX_ledger.8",
+            "",
+        );
         assert_eq!(json_of(&gone.payload)["success"], true, "{gone:?}");
     }
 }
 
 /// Who publishes names where the acknowledgement goes, and no permission covers that: the server then says
-/// `{"stream": "WAYBILL", "seq": 1}` there, which a purge or a deletion would take as its orders. The stream itself must
+/// `{"stream": "WAYBILL_EVENTS", "seq": 1}` there, which a purge or a deletion would take as its orders. The stream itself must
 /// deny both.
 #[test]
 fn an_acknowledgement_that_is_sent_elsewhere_does_no_harm() {
@@ -264,7 +312,7 @@ fn an_acknowledgement_that_is_sent_elsewhere_does_no_harm() {
         let broker = Broker::start(&server);
         let mut ledger = broker.connect("ledger");
         ledger.request(
-            "$JS.API.STREAM.CREATE.WAYBILL",
+            "$JS.API.STREAM.CREATE.WAYBILL_EVENTS",
             "_INBOX_ledger.1",
             &stream().to_string(),
         );
@@ -276,12 +324,16 @@ fn an_acknowledgement_that_is_sent_elsewhere_does_no_harm() {
             "STREAM.UPDATE",
         ];
         for call in calls {
-            emitter.publish(CHECKOUT, &format!("$JS.API.{call}.WAYBILL"), "an event");
+            emitter.publish(
+                CHECKOUT,
+                &format!("$JS.API.{call}.WAYBILL_EVENTS"),
+                "an event",
+            );
         }
         assert_eq!(emitter.errors(), [""; 0]);
         // Its answer comes behind theirs.
         emitter.request(CHECKOUT, "_INBOX_ci_checkout.1", "the last one");
-        let info = ledger.request("$JS.API.STREAM.INFO.WAYBILL", "_INBOX_ledger.2", "");
+        let info = ledger.request("$JS.API.STREAM.INFO.WAYBILL_EVENTS", "_INBOX_ledger.2", "");
         let state = &json_of(&info.payload)["state"];
         assert_eq!(
             (&state["first_seq"], &state["messages"]),
