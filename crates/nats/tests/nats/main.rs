@@ -6,6 +6,8 @@ mod faults;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod poison;
 #[cfg(test)]
 mod reading;

@@ -327,7 +327,15 @@ fn settings_that_are_not_safe_are_refused_before_anything_is_sent() {
         &["127.0.0.1", "nats://broker.example"],
         Credentials::Token(token.clone()),
     );
+    let allowed = Settings {
+        servers: vec!["nats://broker.invalid".to_owned()],
+        allow_plaintext: true,
+        ..remote.clone()
+    };
     refused(remote, "credentials would go to broker.example without TLS");
+    // Nothing is in the way then but that there is no such host.
+    let error = runtime.block_on(connect(&allowed)).unwrap_err();
+    assert!(matches!(error, Error::Away(_)), "{error}");
     refused(
         with(&["localhost"], Credentials::Nkey(token.clone())),
         "holds no seed of a user nkey",
