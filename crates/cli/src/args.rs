@@ -276,6 +276,9 @@ pub(crate) struct StreamArgs {
     /// Show credentials to a broker on another host without TLS; only where the network is yours alone
     #[arg(long = "nats-allow-plaintext")]
     pub(crate) allow_plaintext: bool,
+    /// Follow a stream whose messages may be deleted or purged, which whoever may publish can then do; the ledger notices
+    #[arg(long = "nats-allow-purge")]
+    pub(crate) allow_purge: bool,
     /// What subjects of answers begin with, where the broker's permissions name it
     #[arg(long = "nats-inbox-prefix", value_name = "PREFIX")]
     pub(crate) inbox_prefix: Option<String>,

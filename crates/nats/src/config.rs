@@ -6,6 +6,19 @@ use serde_json::{Value, json};
 /// The subjects that a ledger's stream has, and no others: every message of it is a leaf.
 pub const SUBJECTS: [&str; 2] = ["waybill.events.v1.>", "waybill.gate.v1.>"];
 
+/// Fields that keep publishers from taking history away: an acknowledgement that is sent to an API subject is an order.
+const DENY_DELETE: &str = "deny_delete";
+const DENY_PURGE: &str = "deny_purge";
+
+/// Lets a stream pass whose messages may be deleted and purged: the ledger notices either, and freezes.
+pub(crate) fn tolerate_purge(findings: &mut [Finding]) {
+    for finding in findings {
+        if [DENY_DELETE, DENY_PURGE].contains(&finding.field) {
+            finding.severity = Severity::Warn;
+        }
+    }
+}
+
 /// The longest message, headers included, in bytes.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// How long the broker remembers a `Nats-Msg-Id`, in nanoseconds.
@@ -295,17 +308,17 @@ impl Check<'_> {
         let warn = Severity::Warn;
         if !self.is("deny_delete") {
             self.edit(
-                warn,
-                "deny_delete",
-                "true: a user could delete messages",
+                Severity::Refuse,
+                DENY_DELETE,
+                "true: whoever may publish could delete messages, by the subject that they want the acknowledgement on",
                 "--deny-delete",
             );
         }
         if !self.is("deny_purge") {
             self.edit(
-                warn,
-                "deny_purge",
-                "true: a user could purge messages",
+                Severity::Refuse,
+                DENY_PURGE,
+                "true: whoever may publish could purge messages, by the subject that they want the acknowledgement on",
                 "--deny-purge",
             );
         }
@@ -410,8 +423,8 @@ mod tests {
 
     #[test]
     fn what_is_weaker_warns() {
-        check(json!({"deny_delete": false}), &["Warn deny_delete"]);
-        check(json!({"deny_purge": null}), &["Warn deny_purge"]);
+        check(json!({"deny_delete": false}), &["Refuse deny_delete"]);
+        check(json!({"deny_purge": null}), &["Refuse deny_purge"]);
         check(json!({"duplicate_window": 1}), &["Warn duplicate_window"]);
         check(json!({"persist_mode": "async"}), &["Warn persist_mode"]);
     }

@@ -25,6 +25,8 @@ pub struct Settings {
     pub credentials: Credentials,
     /// Sends credentials also over plaintext to another host.
     pub allow_plaintext: bool,
+    /// Follows a stream whose messages may be deleted and purged, by anybody who may publish.
+    pub allow_purge: bool,
     /// Subjects that answers come to begin with this, `_INBOX` where there is none: so that nobody else's permissions
     /// reach them.
     pub inbox_prefix: Option<String>,
@@ -75,6 +77,7 @@ impl Settings {
             tls: Tls::default(),
             credentials: Credentials::None,
             allow_plaintext: false,
+            allow_purge: false,
             inbox_prefix: None,
             request_timeout: Duration::from_secs(5),
             heartbeat: Duration::from_secs(2),

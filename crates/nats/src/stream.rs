@@ -89,7 +89,10 @@ pub async fn connect(settings: &Settings) -> Result<Stream, Error> {
         monitor: settings.monitor.clone(),
         suspect: Arc::default(),
     };
-    let findings = stream.ensure(settings.replicas).await?;
+    let mut findings = stream.ensure(settings.replicas).await?;
+    if settings.allow_purge {
+        config::tolerate_purge(&mut findings);
+    }
     if findings.iter().any(|it| it.severity == Severity::Refuse) {
         let name = settings.stream.clone();
         return Err(Error::Unfit { name, findings });

@@ -50,6 +50,7 @@ impl Ledger {
 
     async fn follow_stream(&self, side: &Side) {
         let mut away = AWAY_FIRST;
+        let mut recorded = None;
         while !self.shared.stopping.load(Ordering::Acquire) {
             let wait = match self.session(side).await {
                 Ok(Ended::Stopped) => return,
@@ -67,7 +68,13 @@ impl Ledger {
                 }
                 Err(fault) => {
                     side.set(Condition::Away(fault.to_string()));
-                    away = (away * 2).min(AWAY_MAX);
+                    // Whoever took something in was there: its next absence is a new one.
+                    let now = side.line();
+                    away = match now == recorded {
+                        true => (away * 2).min(AWAY_MAX),
+                        false => AWAY_FIRST,
+                    };
+                    recorded = now;
                     away
                 }
             };

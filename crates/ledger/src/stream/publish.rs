@@ -37,6 +37,8 @@ enum Slot {
 
 struct Publishing {
     identity: Identity,
+    wire: Bytes,
+    outgoing: Outgoing,
     ack: Acknowledged,
 }
 
@@ -54,21 +56,65 @@ impl Ledger {
         let epoch = side.line().map(|line| line.epoch);
         let slots = items.into_iter().map(|item| self.slot(side, item, sender));
         let slots = futures_util::future::join_all(slots).await;
-        let slots: Vec<Slot> = slots.into_iter().collect::<Result<_, _>>()?;
-        let last = slots
-            .iter()
-            .filter_map(|slot| match slot {
-                Slot::Publishing(publishing) => Some(publishing.ack.sequence),
-                _ => None,
-            })
-            .max();
-        if let Some(last) = last {
-            self.recorded(side, epoch, last).await?;
+        let mut slots: Vec<Slot> = slots.into_iter().collect::<Result<_, _>>()?;
+        self.all_recorded(side, epoch, &slots).await?;
+        if self.publish_taken(side, &mut slots).await? {
+            self.all_recorded(side, epoch, &slots).await?;
         }
         slots
             .into_iter()
             .map(|slot| self.answer(side, slot))
             .collect()
+    }
+
+    async fn all_recorded(
+        &self,
+        side: &Side,
+        epoch: Option<u32>,
+        slots: &[Slot],
+    ) -> Result<(), Rejection> {
+        let sequence = |slot: &Slot| match slot {
+            Slot::Publishing(publishing) => Some(publishing.ack.sequence),
+            _ => None,
+        };
+        match slots.iter().filter_map(sequence).max() {
+            Some(last) => self.recorded(side, epoch, last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The broker knows message ids of the whole stream: whoever guesses one may have published something else under it,
+    /// and ours was taken for a repeat of that. Such an event is published once more, without an id.
+    async fn publish_taken(&self, side: &Side, slots: &mut [Slot]) -> Result<bool, Rejection> {
+        let mut any = false;
+        for slot in slots {
+            let Slot::Publishing(publishing) = slot else {
+                continue;
+            };
+            if !publishing.ack.duplicate || self.is_ours(side, publishing) {
+                continue;
+            }
+            let mut outgoing = publishing.outgoing.clone();
+            outgoing
+                .headers
+                .retain(|(name, _)| name != message::MESSAGE_ID);
+            publishing.ack = side.broker.publish(outgoing).await.map_err(unknown)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Whether the message that the broker names has what we published.
+    fn is_ours(&self, side: &Side, publishing: &Publishing) -> bool {
+        let line = side.line();
+        let position = line.and_then(|line| line.position(publishing.ack.sequence));
+        let record = position.and_then(|position| self.shared.record(position).ok().flatten());
+        record.is_some_and(|record| {
+            let identity = &publishing.identity;
+            record.source == identity.source
+                && record.id == identity.id
+                && compare_wire(&record, &publishing.wire) == Verdict::Duplicate
+        })
     }
 
     async fn slot(&self, side: &Side, item: Item, sender: &str) -> Result<Slot, Rejection> {
@@ -80,12 +126,14 @@ impl Ledger {
             return Ok(slot);
         }
         let Parsed { event, bytes } = *parsed;
-        let outgoing = outgoing(&event, bytes, &side.org, sender, &self.shared.host)
+        let outgoing = outgoing(&event, bytes.clone(), &side.org, sender, &self.shared.host)
             .map_err(Rejection::Refused)?;
-        let ack = side.broker.publish(outgoing).await.map_err(unknown)?;
+        let ack = side.broker.publish(outgoing.clone()).await;
         Ok(Slot::Publishing(Box::new(Publishing {
             identity: event.identity,
-            ack,
+            wire: bytes,
+            outgoing,
+            ack: ack.map_err(unknown)?,
         })))
     }
 

@@ -300,3 +300,26 @@ fn a_stream_that_belongs_to_another_ledger_is_left_alone() {
     );
     assert_eq!(broker.lock().last, 1);
 }
+
+#[test]
+fn a_message_id_that_somebody_guessed_does_not_keep_an_event_out() {
+    let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
+    let following = bed.follow(&runtime, &broker);
+    runtime.block_on(following.reach(2));
+    let event = commit("a", "x");
+    let parsed = waybill_proto::parse::parse(&crate::kit::bytes(&event)).unwrap();
+    let digest = waybill_proto::canonical::content_digest(&crate::kit::bytes(&event), 1).unwrap();
+    let id = waybill_proto::message::message_id(&parsed, &digest);
+    runtime.block_on(async {
+        let guessed = waybill_ledger::stream::Outgoing {
+            subject: subject_of(&event),
+            headers: vec![("Nats-Msg-Id".to_owned(), id)],
+            payload: b"nothing".as_slice().into(),
+        };
+        waybill_ledger::stream::Broker::publish(&broker, guessed)
+            .await
+            .unwrap();
+        let emitted = following.emit(&[event]).await.unwrap().remove(0).unwrap();
+        assert_eq!((emitted.position, emitted.duplicate), (4, false));
+    });
+}

@@ -13,7 +13,7 @@ use waybill_core::Time;
 use waybill_fixture::nats::Options;
 use waybill_ledger::{
     Config, Host, Ledger,
-    stream::{Durability, StreamConfig, join},
+    stream::{StreamConfig, join},
 };
 use waybill_nats::{Stream, connect};
 
@@ -55,10 +55,6 @@ async fn follow(stream: Stream, seed: u64) -> Following {
             broker: Arc::new(stream),
             name: "WAYBILL_EVENTS".to_owned(),
             org: String::new(),
-            durability: Durability {
-                sync: "unknown".to_owned(),
-                durable: false,
-            },
             compare_every: Duration::from_millis(200),
         }),
         new_ledger_id: Some(joined.ledger_id),

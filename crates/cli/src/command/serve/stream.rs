@@ -164,6 +164,7 @@ fn settings(context: &Context, args: &StreamArgs) -> Result<Option<Settings>, Fa
         },
         credentials: credentials(args, &path),
         allow_plaintext: args.allow_plaintext,
+        allow_purge: args.allow_purge,
         inbox_prefix: args
             .inbox_prefix
             .clone()
