@@ -11,13 +11,13 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use waybill_core::{Code, Refusal};
-use waybill_proto::{limits as wire, parse};
+use waybill_proto::{kinds::LEDGER_KINDS, limits as wire, parse};
 use waybill_store::{Fault, database::Database};
 
 use crate::{
     ask::AssumedFold,
     keeper, limits,
-    sender::{LEDGER_KINDS, Sender},
+    sender::Sender,
     shared::{Shared, Writing, lock, read, write},
     view_checkpoint,
     words::{Emitted, Heads, Refused, Rejection},

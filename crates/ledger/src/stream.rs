@@ -5,6 +5,7 @@ mod decide;
 mod epoch;
 mod follow;
 mod intake;
+mod later;
 mod peers;
 mod publish;
 mod settle;
