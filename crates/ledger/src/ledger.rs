@@ -19,6 +19,7 @@ use crate::{
     keeper, limits,
     sender::Sender,
     shared::{Shared, Writing, lock, read, write},
+    stream::Condition,
     view_checkpoint,
     words::{Emitted, Heads, Refused, Rejection},
     writer::{Item, Job, Order, Parsed, busy, chain},
@@ -164,6 +165,20 @@ impl Ledger {
     #[must_use]
     pub fn heads(&self) -> watch::Receiver<Heads> {
         self.shared.heads.subscribe()
+    }
+
+    /// How this ledger stands to its stream, and a way to wait for a change; `None` where it follows none.
+    #[must_use]
+    pub fn condition(&self) -> Option<watch::Receiver<Condition>> {
+        let stream = self.shared.stream.as_ref();
+        stream.map(|side| side.condition.subscribe())
+    }
+
+    /// How often the stream was found to be the one that is recorded, and a way to wait for the next time.
+    #[must_use]
+    pub fn compared(&self) -> Option<watch::Receiver<u64>> {
+        let stream = self.shared.stream.as_ref();
+        stream.map(|side| side.compared.subscribe())
     }
 
     /// Names the tree.

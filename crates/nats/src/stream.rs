@@ -153,7 +153,15 @@ impl Stream {
     /// The broker is away, or the stream is gone.
     pub async fn findings(&self) -> Result<Vec<Finding>, BrokerFault> {
         let info = self.info().await?;
-        Ok(config::findings(&info["config"]))
+        self.judge(&info).await
+    }
+
+    async fn judge(&self, info: &Value) -> Result<Vec<Finding>, BrokerFault> {
+        let config = &info["config"];
+        let largest = self.link.client().await?.server_info().max_payload;
+        let mut findings = config::findings(config);
+        findings.extend(config::too_large(config, largest as u64));
+        Ok(findings)
     }
 
     /// How durable the server is now, by its monitoring address.
@@ -181,7 +189,7 @@ impl Stream {
         )
         .await?;
         match answer {
-            Ok(info) => return Ok(config::findings(&info["config"])),
+            Ok(info) => return self.judge(&info).await,
             Err(error) if error.err_code == STREAM_NOT_FOUND => {}
             Err(error) => return Err(error.fault()),
         }
@@ -191,11 +199,12 @@ impl Stream {
         match created {
             Ok(info) => {
                 tracing::info!(stream = self.name, "created the stream");
-                Ok(config::findings(&info["config"]))
+                self.judge(&info).await
             }
             // Somebody else was quicker.
             Err(error) if error.err_code == STREAM_NAME_IN_USE => {
-                self.info().await.map(|it| config::findings(&it["config"]))
+                let info = self.info().await?;
+                self.judge(&info).await
             }
             Err(error) if error.err_code == SUBJECTS_OVERLAP => Err(self.taken().await),
             Err(error) => Err(error.fault()),

@@ -267,6 +267,11 @@ fn render_stream(page: &mut Page, stream: &StreamStatus) {
         page.gauge(name, help, value);
     }
     page.counter(
+        "waybill_stream_compared_total",
+        "Times that the broker's last recorded message was the one that is recorded, since start.",
+        stream.compared_count,
+    );
+    page.counter(
         "waybill_stream_redelivered_total",
         "Messages that came again and were dropped, since start.",
         stream.redelivered_count,

@@ -19,7 +19,7 @@ use crate::{
     admit::{self, RULES_VERSION},
     leaf,
     ledger::Ledger,
-    shared::read,
+    shared::{Writing, read},
     words::{Emitted, Host, Refused, Rejection},
     writer::{Item, Parsed, busy},
 };
@@ -52,6 +52,11 @@ impl Ledger {
     ) -> Result<Vec<Emitted>, Rejection> {
         if let Some(rejection) = side.rejection() {
             return Err(rejection);
+        }
+        // What is published now would wait in the stream until the journal is written again.
+        let writing = read(&self.shared.writing).clone();
+        if writing != Writing::Open {
+            return Err(writing.rejection());
         }
         let epoch = side.line().map(|line| line.epoch);
         let slots = items.into_iter().map(|item| self.slot(side, item, sender));

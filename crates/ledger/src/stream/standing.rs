@@ -111,6 +111,8 @@ pub struct StreamStatus {
     pub recorded_sequence: u64,
     /// Last sequence that the broker was known to have.
     pub broker_sequence: u64,
+    /// How often since start the broker's message at the last recorded sequence was the one that is recorded.
+    pub compared_count: u64,
     /// Messages that came again.
     pub redelivered_count: u64,
     /// Messages whose time was before the one before them.
@@ -132,6 +134,10 @@ pub(crate) struct Side {
     pub(crate) line: RwLock<Option<Line>>,
     pub(crate) condition: watch::Sender<Condition>,
     pub(crate) broker_sequence: AtomicU64,
+    /// Up to which sequence no message that opens the next epoch was found.
+    pub(crate) looked_until: AtomicU64,
+    /// How often the stream was found to be the one that is recorded.
+    pub(crate) compared: watch::Sender<u64>,
     pub(crate) redelivered: AtomicU64,
     pub(crate) clamped: AtomicU64,
     /// Wakes the follower: somebody decided.
@@ -159,6 +165,8 @@ impl Side {
             line: RwLock::new(line),
             condition: watch::Sender::new(Condition::Away("not connected yet".to_owned())),
             broker_sequence: AtomicU64::new(0),
+            looked_until: AtomicU64::new(0),
+            compared: watch::Sender::new(0),
             redelivered: AtomicU64::new(0),
             clamped: AtomicU64::new(0),
             decided: Notify::new(),
@@ -222,6 +230,7 @@ impl Side {
             recorded_sequence: line.as_ref().map_or(0, |line| line.last_sequence),
             base: line.map(|line| (line.base, line.first_sequence)),
             broker_sequence: self.broker_sequence.load(Ordering::Relaxed),
+            compared_count: *self.compared.borrow(),
             redelivered_count: self.redelivered.load(Ordering::Relaxed),
             clamped_count: self.clamped.load(Ordering::Relaxed),
             fitness: read(&self.fitness).clone(),
