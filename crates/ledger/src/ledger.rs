@@ -64,7 +64,7 @@ impl Ledger {
             .collect();
         if let Some(side) = self.shared.stream.clone() {
             let _room = Room(self.shared.clone(), count, size);
-            self.check_in_flight()?;
+            self.check_in_flight(&side)?;
             return self.emit_to_stream(&side, items, &sender.name).await;
         }
         let (reply, answer) = oneshot::channel();

@@ -23,8 +23,10 @@ const PUBLISHES_AT_ONCE: usize = 256;
 pub struct Decision {
     /// Root at the head, as it was shown.
     pub head_root: Vec<u8>,
-    /// Who.
+    /// Who, as they say.
     pub who: String,
+    /// Who, as verified; empty where nobody was asked.
+    pub sender: String,
     /// Why; not empty.
     pub why: String,
 }
@@ -151,6 +153,8 @@ impl Ledger {
 
     /// Last sequence up to which the broker has what is recorded; first − 1 where it has nothing of this epoch.
     async fn same_until(&self, side: &Side, line: &Line) -> Result<u64, DecisionFailure> {
+        // A broker that lost everything has no stream to publish to.
+        side.broker.ensure().await?;
         let state = side.broker.state().await?;
         let (mut same, mut other) = (
             line.first_sequence - 1,
@@ -243,11 +247,15 @@ impl Ledger {
         let time = durable.record_time.unwrap_or_default();
         let opener = with_first_leaf(&*side.broker, opener, &state, time).await?;
         let said = Said {
-            who: decision.who.clone(),
+            who: match decision.who.is_empty() {
+                true => decision.sender.clone(),
+                false => decision.who.clone(),
+            },
             why: decision.why.clone(),
         };
         let host = &self.shared.host;
-        publish::publish_own(&*side.broker, &opener.event(&said, (host.clock)()), host).await?;
+        let event = opener.event(&said, (host.clock)());
+        publish::publish_own(&*side.broker, &event, &decision.sender, host).await?;
         side.decided.notify_one();
         Ok(Decided {
             epoch: opener.epoch,

@@ -70,12 +70,8 @@ pub async fn join(broker: &dyn Broker, name: &str, host: &Host) -> Result<Joined
         let state = broker.state().await?;
         let opener = Opener::new(&ledger_id, 1, (0, EMPTY_ROOT), name, state.first_sequence);
         let opener = with_first_leaf(broker, opener, &state, Time::default()).await?;
-        publish::publish_own(
-            broker,
-            &opener.event(&Said::default(), (host.clock)()),
-            host,
-        )
-        .await?;
+        let event = opener.event(&Said::default(), (host.clock)());
+        publish::publish_own(broker, &event, "", host).await?;
     }
     Err(BrokerFault::Refused(format!(
         "stream {name} took the message that opens its first epoch and does not show it"
@@ -217,7 +213,7 @@ impl Ledger {
             let opener = with_first_leaf(&*side.broker, opener, state, time).await?;
             let host = &self.shared.host;
             let event = opener.event(&Said::default(), (host.clock)());
-            publish::publish_own(&*side.broker, &event, host).await?;
+            publish::publish_own(&*side.broker, &event, "", host).await?;
         }
         Err(BrokerFault::Away(
             "the message that opens the epoch cannot be read back yet".to_owned(),

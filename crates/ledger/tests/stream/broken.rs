@@ -16,6 +16,7 @@ fn decision(root: [u8; 32]) -> Decision {
         who: "hmac-sha256:5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e"
             .to_owned(),
         why: "the disk of the broker was replaced".to_owned(),
+        sender: "operator".to_owned(),
     }
 }
 
