@@ -51,11 +51,7 @@ impl Patient {
     }
 
     async fn stream(&self) -> Result<Stream, BrokerFault> {
-        self.connect().await.map_err(|error| match error {
-            Error::Away(why) => BrokerFault::Away(why),
-            Error::Refused(why) => BrokerFault::Refused(why),
-            other => BrokerFault::Refused(other.to_string()),
-        })?;
+        self.connect().await?;
         let stream = self.stream.lock().await.clone();
         let stream =
             stream.ok_or_else(|| BrokerFault::Away("it is not connected yet".to_owned()))?;
@@ -69,6 +65,10 @@ impl Patient {
 impl Broker for Patient {
     fn state(&self) -> BoxFuture<'_, Result<StreamState, BrokerFault>> {
         Box::pin(async { self.stream().await?.state().await })
+    }
+
+    fn ensure(&self) -> BoxFuture<'_, Result<(), BrokerFault>> {
+        Box::pin(async { Broker::ensure(&self.stream().await?).await })
     }
 
     fn message(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Message>, BrokerFault>> {

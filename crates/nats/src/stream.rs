@@ -65,6 +65,16 @@ impl From<BrokerFault> for Error {
     }
 }
 
+impl From<Error> for BrokerFault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Away(why) => Self::Away(why),
+            Error::Refused(why) => Self::Refused(why),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
 impl From<LinkError> for Error {
     fn from(error: LinkError) -> Self {
         match error {
@@ -87,16 +97,11 @@ pub async fn connect(settings: &Settings) -> Result<Stream, Error> {
         consumer: settings.consumer.clone(),
         heartbeat: settings.heartbeat,
         monitor: settings.monitor.clone(),
+        replicas: settings.replicas,
+        allow_purge: settings.allow_purge,
         suspect: Arc::default(),
     };
-    let mut findings = stream.ensure(settings.replicas).await?;
-    if settings.allow_purge {
-        config::tolerate_purge(&mut findings);
-    }
-    if findings.iter().any(|it| it.severity == Severity::Refuse) {
-        let name = settings.stream.clone();
-        return Err(Error::Unfit { name, findings });
-    }
+    stream.ensure_fit().await?;
     Ok(stream)
 }
 
@@ -111,6 +116,8 @@ pub struct Stream {
     pub(crate) consumer: String,
     pub(crate) heartbeat: Duration,
     monitor: Option<String>,
+    replicas: u8,
+    allow_purge: bool,
     /// Where the last feed broke off.
     pub(crate) suspect: Arc<Mutex<Suspect>>,
 }
@@ -181,19 +188,23 @@ impl Stream {
         ))
     }
 
-    async fn ensure(&self, replicas: u8) -> Result<Vec<Finding>, BrokerFault> {
-        let answer = api::ask(
-            &self.link,
-            &format!("STREAM.INFO.{}", self.name),
-            &Value::Null,
-        )
-        .await?;
-        match answer {
-            Ok(info) => return self.judge(&info).await,
-            Err(error) if error.err_code == STREAM_NOT_FOUND => {}
-            Err(error) => return Err(error.fault()),
+    async fn ensure_fit(&self) -> Result<(), Error> {
+        let mut findings = self.found_or_created().await?;
+        if self.allow_purge {
+            config::tolerate_purge(&mut findings);
         }
-        let wanted = config::wanted(&self.name, replicas);
+        if findings.iter().any(|it| it.severity == Severity::Refuse) {
+            let name = self.name.clone();
+            return Err(Error::Unfit { name, findings });
+        }
+        Ok(())
+    }
+
+    async fn found_or_created(&self) -> Result<Vec<Finding>, BrokerFault> {
+        if let Some(info) = self.found().await? {
+            return self.judge(&info).await;
+        }
+        let wanted = config::wanted(&self.name, self.replicas);
         let created =
             api::ask(&self.link, &format!("STREAM.CREATE.{}", self.name), &wanted).await?;
         match created {
@@ -231,18 +242,20 @@ impl Stream {
     }
 
     async fn info(&self) -> Result<Value, BrokerFault> {
-        let answer = api::ask(
-            &self.link,
-            &format!("STREAM.INFO.{}", self.name),
-            &Value::Null,
-        )
-        .await?;
-        answer.map_err(|error| match error.err_code {
-            STREAM_NOT_FOUND => {
-                BrokerFault::Refused(format!("stream {} is not there any more", self.name))
-            }
-            _ => error.fault(),
+        let found = self.found().await?;
+        found.ok_or_else(|| {
+            BrokerFault::Refused(format!("stream {} is not there any more", self.name))
         })
+    }
+
+    /// What the broker says of the stream; nothing where it has none of that name.
+    async fn found(&self) -> Result<Option<Value>, BrokerFault> {
+        let verb = format!("STREAM.INFO.{}", self.name);
+        match api::ask(&self.link, &verb, &Value::Null).await? {
+            Ok(info) => Ok(Some(info)),
+            Err(error) if error.err_code == STREAM_NOT_FOUND => Ok(None),
+            Err(error) => Err(error.fault()),
+        }
     }
 
     async fn get(&self, request: Value) -> Result<Option<Message>, BrokerFault> {
@@ -254,7 +267,9 @@ impl Stream {
         .await?
         {
             Ok(answer) => api::read::<Answer>(answer)?.message().map(Some),
-            Err(error) if error.err_code == MESSAGE_NOT_FOUND => Ok(None),
+            Err(error) if [MESSAGE_NOT_FOUND, STREAM_NOT_FOUND].contains(&error.err_code) => {
+                Ok(None)
+            }
             Err(error) => Err(error.fault()),
         }
     }
@@ -305,9 +320,17 @@ fn header_map(headers: Vec<(String, String)>) -> Result<Option<HeaderMap>, Broke
 impl Broker for Stream {
     fn state(&self) -> BoxFuture<'_, Result<StreamState, BrokerFault>> {
         Box::pin(async {
-            let Info { state } = api::read(self.info().await?)?;
+            let name = self.name.clone();
+            let Some(info) = self.found().await? else {
+                return Ok(StreamState {
+                    name,
+                    first_sequence: 1,
+                    last_sequence: 0,
+                });
+            };
+            let Info { state } = api::read(info)?;
             Ok(StreamState {
-                name: self.name.clone(),
+                name,
                 // A new stream says 0, a purged one last + 1.
                 first_sequence: if state.messages == 0 {
                     state.last_seq + 1
@@ -317,6 +340,10 @@ impl Broker for Stream {
                 last_sequence: state.last_seq,
             })
         })
+    }
+
+    fn ensure(&self) -> BoxFuture<'_, Result<(), BrokerFault>> {
+        Box::pin(async { Ok(self.ensure_fit().await?) })
     }
 
     fn message(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Message>, BrokerFault>> {

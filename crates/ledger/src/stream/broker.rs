@@ -86,8 +86,11 @@ pub struct Fitness {
 
 /// The broker's side of one stream.
 pub trait Broker: Send + Sync + fmt::Debug + 'static {
-    /// Where the stream stands now.
+    /// Where the stream stands now; as one that never had a message where there is no such stream (any more).
     fn state(&self) -> BoxFuture<'_, Result<StreamState, BrokerFault>>;
+
+    /// Makes the stream where there is none any more, and finds it fit.
+    fn ensure(&self) -> BoxFuture<'_, Result<(), BrokerFault>>;
 
     /// The message at a sequence; nothing where there is none (any more, or yet).
     fn message(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Message>, BrokerFault>>;

@@ -151,6 +151,8 @@ impl Ledger {
 
     /// Last sequence up to which the broker has what is recorded; first − 1 where it has nothing of this epoch.
     async fn same_until(&self, side: &Side, line: &Line) -> Result<u64, DecisionFailure> {
+        // A broker that lost everything has no stream to publish to.
+        side.broker.ensure().await?;
         let state = side.broker.state().await?;
         let (mut same, mut other) = (
             line.first_sequence - 1,

@@ -148,6 +148,10 @@ impl Broker for Fake {
         })
     }
 
+    fn ensure(&self) -> BoxFuture<'_, Result<(), BrokerFault>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn message(&self, sequence: u64) -> BoxFuture<'_, Result<Option<Message>, BrokerFault>> {
         Box::pin(async move { Ok(self.here()?.messages.get(&sequence).cloned()) })
     }
