@@ -145,7 +145,7 @@ fn arguments_of_curl() -> Vec<String> {
 }
 
 /// A Python that has nats-py with its keys.
-fn python() -> Option<String> {
+pub(crate) fn python() -> Option<String> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-venv/bin/python");
     let found = ["python3".to_owned(), own.display().to_string()]
         .into_iter()

@@ -210,6 +210,7 @@ async fn client(
             std::future::ready(())
         });
     let servers = checked.servers.clone();
+    let patience = checked.settings.request_timeout;
     options.connect(servers).await.map_err(|error| {
         let text = chain(&error);
         match error.kind() {
@@ -223,6 +224,9 @@ async fn client(
             {
                 LinkError::Refused(format!("TLS: {text}"))
             }
+            ConnectErrorKind::TimedOut => LinkError::Away(format!(
+                "no NATS server answers within {patience:?}: is another service at that address?"
+            )),
             _ => LinkError::Away(text),
         }
     })

@@ -274,11 +274,6 @@ fn was_published(record: &Record) -> bool {
 
 fn unfit(freeze: &Freeze, other: &str) -> DecisionFailure {
     let rule = "not a reason for this decision";
-    let refusal = Refusal::new(
-        Code::Contradiction,
-        "decision",
-        format!("{:?}", freeze.kind),
-        rule,
-    );
+    let refusal = Refusal::new(Code::Contradiction, "decision", freeze.kind.as_str(), rule);
     DecisionFailure::Refused(refusal.with_hint(format!("{}; use {other}", freeze.reason)))
 }

@@ -85,6 +85,23 @@ pub enum FreezeKind {
     Inconsistent,
 }
 
+impl FreezeKind {
+    /// One word, the same in logs, metrics and answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LostTail => "lost_tail",
+            Self::Differs => "differs",
+            Self::Gap(..) => "gap",
+            Self::Foreign => "foreign",
+            Self::Ahead => "ahead",
+            Self::Behind => "behind",
+            Self::PeerDiffers => "peer_differs",
+            Self::Inconsistent => "inconsistent",
+        }
+    }
+}
+
 /// A replica that was heard of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -201,7 +218,7 @@ impl Side {
             }
             Condition::Frozen(freeze) => {
                 tracing::error!(
-                    stream = %self.name, kind = ?freeze.kind, reason = freeze.reason, remedy = freeze.remedy,
+                    stream = %self.name, kind = freeze.kind.as_str(), reason = freeze.reason, remedy = freeze.remedy,
                     ledger_leaf = ?freeze.ledger_leaf.map(|hash| hex(&hash)), broker_leaf = ?freeze.broker_leaf.map(|hash| hex(&hash)),
                     "ingest is frozen; reads go on"
                 );
