@@ -106,8 +106,7 @@ impl Ledger {
             };
             peer.same = Some(root == peer.root);
             if root != peer.root {
-                *lock(&side.diverged) = Some(differs(peer, &root));
-                side.decided.notify_one();
+                side.diverge(differs(peer, &root));
             }
         }
     }

@@ -63,6 +63,25 @@ pub struct Freeze {
     pub broker_leaf: Option<Hash>,
 }
 
+impl Freeze {
+    /// What was read from the stream again is not what the head file knew.
+    pub(crate) fn of_another_head(position: u64, known: &Hash, found: &Hash) -> Self {
+        Self {
+            kind: FreezeKind::Inconsistent,
+            reason: format!(
+                "the head file knows root {} at position {position}, and what the stream gave again has root {}: the stream is not the one \
+                 that was recorded",
+                hex(known),
+                hex(found)
+            ),
+            remedy: "restore a copy or an export that reaches that position, in an empty directory"
+                .to_owned(),
+            ledger_leaf: None,
+            broker_leaf: None,
+        }
+    }
+}
+
 /// What happened to the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreezeKind {
@@ -189,6 +208,12 @@ impl Side {
             decided: Notify::new(),
             peers: Mutex::default(),
         }
+    }
+
+    /// Stops taking in anything before the next start.
+    pub(crate) fn diverge(&self, freeze: Freeze) {
+        *lock(&self.diverged) = Some(freeze);
+        self.decided.notify_one();
     }
 
     pub(crate) fn line(&self) -> Option<Line> {

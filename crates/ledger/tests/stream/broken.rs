@@ -369,3 +369,64 @@ fn replicas_that_agree_say_so() {
         }
     });
 }
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn an_older_copy_of_the_directory_is_brought_up_from_the_stream_and_compared_with_the_head() {
+    for changed in [false, true] {
+        let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
+        let (data, older) = (bed.root.join("data"), bed.root.join("older"));
+        ten(&runtime, &bed, &broker).close(&runtime);
+        copy(&data, &older);
+        let following = bed.follow(&runtime, &broker);
+        for number in 10..20 {
+            publish(&broker, &format!("c{number}"), "x");
+        }
+        runtime.block_on(following.reach(22));
+        let root = runtime.block_on(following.root(22));
+        following.close(&runtime);
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(&older, &data).unwrap();
+        if changed {
+            let event = commit("c15", "other words");
+            let payload = crate::kit::bytes(&event);
+            broker.change(true, |state| {
+                state.messages.get_mut(&17).unwrap().payload = payload
+            });
+        }
+        let following = bed.follow(&runtime, &broker);
+        let findings = following.ledger.status().findings;
+        assert!(findings.iter().any(|it| it.code == "journal_behind_head"));
+        runtime.block_on(async {
+            if changed {
+                let freeze = following.frozen().await;
+                assert_eq!(freeze.kind, FreezeKind::Inconsistent, "{}", freeze.reason);
+            } else {
+                following.reach(22).await;
+                assert_eq!(following.root(22).await, root);
+            }
+        });
+        following.close(&runtime);
+        // What the head file knew is kept until it is reached.
+        let again = bed.follow(&runtime, &broker);
+        let behind = again
+            .ledger
+            .status()
+            .findings
+            .iter()
+            .any(|it| it.code == "journal_behind_head");
+        assert_eq!(behind, changed);
+        again.close(&runtime);
+    }
+}
