@@ -24,7 +24,7 @@ const EVENT: &str = r#"{"source": "//ci.acme.dev/checkout", "id": "run-1", "occu
     "deployment": {"finished": {"deployment": {"deploymentId": "d-1", "service": "checkout", "environment": "production"},
     "outcome": "OUTCOME_SUCCESS"}}}"#;
 
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy/examples")
         .join(name)
@@ -145,7 +145,7 @@ fn arguments_of_curl() -> Vec<String> {
 }
 
 /// A Python that has nats-py with its keys.
-fn python() -> Option<String> {
+pub(crate) fn python() -> Option<String> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-venv/bin/python");
     let found = ["python3".to_owned(), own.display().to_string()]
         .into_iter()

@@ -29,4 +29,5 @@ mod pipeline;
 mod reflection;
 mod sealed_segments;
 mod sled_faults;
+mod stream;
 mod try_it;
