@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const RECEIPT_WAIT: Duration = Duration::from_millis(500);
 /// How soon something is tried again that failed.
 const AGAIN: Duration = Duration::from_millis(20);
-/// How long receipts may take that must come.
-const RECEIPTS_LIMIT: Duration = Duration::from_secs(120);
+/// How long receipts may take that must come: less than a broker remembers message ids.
+const RECEIPTS_LIMIT: Duration = Duration::from_secs(60);
 
 /// Several emitters at work. Each sends `0, 1, 2, …`.
 pub struct Crowd {
