@@ -24,7 +24,7 @@ const EVENT: &str = r#"{"source": "//ci.acme.dev/checkout", "id": "run-1", "occu
     "deployment": {"finished": {"deployment": {"deploymentId": "d-1", "service": "checkout", "environment": "production"},
     "outcome": "OUTCOME_SUCCESS"}}}"#;
 
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy/examples")
         .join(name)

@@ -31,4 +31,5 @@ mod readme_stream;
 mod reflection;
 mod sealed_segments;
 mod sled_faults;
+mod stream;
 mod try_it;

@@ -5,3 +5,4 @@ pub mod history;
 pub mod load;
 pub mod loss;
 pub mod process;
+pub mod stream;

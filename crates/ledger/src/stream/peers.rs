@@ -81,34 +81,41 @@ impl Ledger {
             return;
         }
         let mut peers = lock(&side.peers);
-        if peers.len() >= PEERS_MAX && !peers.contains_key(&instance_id) {
+        let known = peers.get(&instance_id);
+        // A difference stays one, whatever is said later.
+        if known.is_some_and(|it| it.same == Some(false))
+            || (known.is_none() && peers.len() >= PEERS_MAX)
+        {
             return;
         }
-        let peer = Peer {
+        let mut peer = Peer {
             instance_id: instance_id.clone(),
             position: checkpoint.size,
             root: checkpoint.root,
             same: None,
         };
+        peer.same = self.agrees(side, &peer);
         peers.insert(instance_id, peer);
     }
 
-    /// Compares what was heard with the tree, as far as it reaches.
+    /// Compares what was heard before the tree had got so far.
     fn compare_peers(&self, side: &Side) {
-        let applied = self.shared.heads.borrow().applied;
         let mut peers = lock(&side.peers);
         for peer in peers.values_mut().filter(|peer| peer.same.is_none()) {
-            if peer.position > applied {
-                continue;
-            }
-            let Ok(root) = self.shared.root_at(peer.position) else {
-                continue;
-            };
-            peer.same = Some(root == peer.root);
-            if root != peer.root {
-                side.diverge(differs(peer, &root));
-            }
+            peer.same = self.agrees(side, peer);
         }
+    }
+
+    /// Whether the tree has a replica's root, as far as it reaches; a difference freezes.
+    fn agrees(&self, side: &Side, peer: &Peer) -> Option<bool> {
+        if peer.position > self.shared.heads.borrow().applied {
+            return None;
+        }
+        let root = self.shared.root_at(peer.position).ok()?;
+        if root != peer.root {
+            side.diverge(differs(peer, &root));
+        }
+        Some(root == peer.root)
     }
 }
 

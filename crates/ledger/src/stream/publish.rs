@@ -81,8 +81,14 @@ impl Ledger {
         epoch: Option<u32>,
         slots: &[Slot],
     ) -> Result<(), Rejection> {
+        // A repeat of what was lost before the epoch began is not waited for: it is published anew.
+        let first = side.line().map_or(0, |line| line.first_sequence);
         let sequence = |slot: &Slot| match slot {
-            Slot::Publishing(publishing) => Some(publishing.ack.sequence),
+            Slot::Publishing(publishing)
+                if !publishing.ack.duplicate || publishing.ack.sequence >= first =>
+            {
+                Some(publishing.ack.sequence)
+            }
             _ => None,
         };
         match slots.iter().filter_map(sequence).max() {
@@ -92,7 +98,8 @@ impl Ledger {
     }
 
     /// The broker knows message ids of the whole stream: whoever guesses one may have published something else under it,
-    /// and ours was taken for a repeat of that. Such an event is published once more, without an id.
+    /// and ours was taken for a repeat of that, or of one that was purged before it was recorded. Such an event is
+    /// published once more, without an id.
     async fn publish_taken(&self, side: &Side, slots: &mut [Slot]) -> Result<bool, Rejection> {
         let mut any = false;
         for slot in slots {

@@ -1,0 +1,146 @@
+//! Two ledgers on one stream: the same root at every position, and a changed record in one is noticed.
+use std::collections::BTreeMap;
+
+use waybill_fixture::nats::binaries;
+use waybill_proto::pb::{Agreement, GetStatusResponse};
+use waybill_tests::stream::{
+    bed::{Bed, Place},
+    emitters::{Crowd, connect, store},
+    forge::forge,
+    watch::Watch,
+};
+
+use super::{said, told};
+
+/// What a ledger says of its only replica.
+fn agreement(status: &GetStatusResponse) -> Agreement {
+    let peers = status.stream.as_ref().map(|it| it.peers.as_slice());
+    match peers.unwrap_or_default() {
+        [peer] => peer.agreement(),
+        _ => Agreement::Unspecified,
+    }
+}
+
+/// A ledger made from the export of another.
+fn copied(bed: &Bed, from: &Place, name: &str) -> Place {
+    let file = bed.beside("export");
+    let file = file.to_str().unwrap();
+    let exported = from.run(&[
+        "export",
+        file,
+        "--ledger",
+        from.home.data().to_str().unwrap(),
+    ]);
+    assert!(exported.status.success(), "{}", said(&exported));
+    let place = bed.ledger(name);
+    let restored = place.run(&["restore", file, place.home.data().to_str().unwrap()]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    place
+}
+
+#[test]
+fn replicas_fresh_and_restored_have_one_root_everywhere_whatever_is_killed() {
+    for binary in binaries() {
+        told(async {
+            let bed = Bed::new(&binary);
+            let first = bed.ledger("first");
+            let first_server = first.serve().unwrap();
+            let crowd = Crowd::start(&bed.broker.url(), &first.url(), 1, 1);
+            crowd.goes_on(60).await;
+            let second = bed.ledger("second");
+            let third = copied(&bed, &first, "third");
+            let mut servers = [Some(second.serve().unwrap()), Some(third.serve().unwrap())];
+            for round in 0..6 {
+                crowd.goes_on(15 + round * 7).await;
+                // Wherever they are: in the middle of a frame, of catching up, or of the start.
+                let (place, server) = match round % 3 {
+                    0 => (&second, 0),
+                    _ => (&third, 1),
+                };
+                drop(servers[server].take());
+                servers[server] = Some(place.serve().unwrap());
+            }
+            let _all = crowd.finish().await;
+            compare(&[&first, &second, &third]).await;
+            drop((first_server, servers));
+        });
+    }
+}
+
+/// Waits until all have recorded what one has, and compares their roots at many sizes.
+async fn compare(places: &[&Place]) {
+    let mut watch = Watch::of(&places[0].url());
+    let last = watch.status().await.unwrap().stream.unwrap();
+    let mut roots = BTreeMap::new();
+    for (index, place) in places.iter().enumerate() {
+        let mut watch = Watch::of(&place.url());
+        let status = watch.recorded(last.recorded_sequence).await;
+        for size in (1..=status.durable_position).step_by(3) {
+            let root = watch.root(size).await.unwrap().1;
+            let known = roots.entry(size).or_insert_with(|| root.clone());
+            assert_eq!(*known, root, "of size {size} in replica {index}");
+        }
+        let same = |it: &GetStatusResponse| {
+            let peers = &it.stream.as_ref().unwrap().peers;
+            peers.len() + 1 == places.len()
+                && peers.iter().all(|it| it.agreement() == Agreement::Same)
+        };
+        let _same = watch.until("the same as its replicas", same).await;
+        let shown = place.told(&["status", "--all"]);
+        assert_eq!(shown.matches("same").count(), places.len() - 1, "{shown}");
+    }
+    assert!(roots.len() > 50, "{}", roots.len());
+}
+
+#[test]
+fn a_record_that_was_changed_in_one_of_two_is_noticed_by_both() {
+    told(async {
+        let bed = Bed::new(&binaries()[0]);
+        let honest = bed.ledger("honest");
+        let server = honest.serve().unwrap();
+        let client = connect(&bed.broker.url()).await;
+        let mut last = 0;
+        for number in 0..12 {
+            last = store(&client, 0, number).await.unwrap();
+        }
+        let mut watch = Watch::of(&honest.url());
+        let _recorded = watch.recorded(last).await;
+        // The first two positions are the ledger's own; event 4 is at position 7.
+        let changed = bed.ledger("changed");
+        forge(&honest.home.data(), &changed.home.data(), 7, "d-4", "d-5").unwrap();
+        let holds = changed.run(&["verify", changed.home.data().to_str().unwrap()]);
+        assert!(
+            holds.status.success(),
+            "by itself it holds: {}",
+            said(&holds)
+        );
+
+        let other = changed.serve().unwrap();
+        let mut other_watch = Watch::of(&changed.url());
+        for (watch, place) in [(&mut watch, &honest), (&mut other_watch, &changed)] {
+            let (status, stream) = watch.frozen().await;
+            assert_eq!(agreement(&status), Agreement::Different, "{stream:?}");
+            assert!(stream.reason.contains("has root"), "{stream:?}");
+            let shown = place.told(&["status", "--all"]);
+            assert!(
+                shown.contains("FROZEN") && shown.contains("ANOTHER ROOT"),
+                "{shown}"
+            );
+            assert!(stream.remedy.contains("waybill verify"), "{stream:?}");
+        }
+        // Neither takes in anything more, and both still answer.
+        store(&client, 0, 12).await.unwrap();
+        let _asked = honest.told(&["log"]);
+        let refused = honest.run(&[
+            "emit",
+            "--on-error",
+            "fail",
+            "deploy",
+            "shop",
+            "--env",
+            "prod",
+        ]);
+        assert!(!refused.status.success(), "{}", said(&refused));
+        drop((server, other));
+    });
+}
