@@ -92,7 +92,9 @@ def receipt(said, message):
     headers = {"content-type": "application/json", "grpc-timeout": f"{said.wait}S"}
     if said.token:
         headers["authorization"] = "Bearer " + said.token.read_text(encoding="ascii").strip()
-    body = json.dumps({"event": {"source": message["source"], "id": message["id"]}}).encode()
+    # The ledger waits a minute at most.
+    asked = {"event": {"source": message["source"], "id": message["id"]}, "wait": f"{min(said.wait, 60)}s"}
+    body = json.dumps(asked).encode()
     request = urllib.request.Request(said.ledger + "/waybill.v1.LedgerService/GetReceipt", body, headers)
     context = ssl.create_default_context(cafile=said.ca) if said.ledger.startswith("https:") else None
     try:
