@@ -219,10 +219,11 @@ async fn client(
             | ConnectErrorKind::Tls
             | ConnectErrorKind::ServerParse => LinkError::Refused(text),
             // A certificate that does not hold comes as an error of the socket.
-            ConnectErrorKind::Io
-                if text.contains("certificate") || text.contains("corrupt message") =>
-            {
+            ConnectErrorKind::Io if text.contains("certificate") => {
                 LinkError::Refused(format!("TLS: {text}"))
+            }
+            ConnectErrorKind::Io if text.contains("corrupt message") => {
+                LinkError::Refused(format!("TLS: {text}: no TLS is spoken at that address"))
             }
             ConnectErrorKind::TimedOut => LinkError::Away(format!(
                 "no NATS server answers within {patience:?}: is another service at that address?"

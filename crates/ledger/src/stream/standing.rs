@@ -244,7 +244,7 @@ impl Side {
             Condition::Frozen(freeze) => {
                 tracing::error!(
                     stream = %self.name, kind = freeze.kind.as_str(), reason = freeze.reason, remedy = freeze.remedy,
-                    ledger_leaf = ?freeze.ledger_leaf.map(|hash| hex(&hash)), broker_leaf = ?freeze.broker_leaf.map(|hash| hex(&hash)),
+                    ledger_leaf = freeze.ledger_leaf.map(|hash| hex(&hash)), broker_leaf = freeze.broker_leaf.map(|hash| hex(&hash)),
                     "ingest is frozen; reads go on"
                 );
             }

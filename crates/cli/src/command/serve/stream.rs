@@ -5,7 +5,7 @@ use waybill_ledger::{
     Ledger,
     stream::{BrokerFault, COMPARE_EVERY, StreamConfig, join},
 };
-use waybill_nats::{Credentials, Error, Patient, Settings, Tls};
+use waybill_nats::{Credentials, Error, Finding, Patient, Settings, Severity, Tls};
 
 use super::Stop;
 use crate::{
@@ -128,8 +128,10 @@ fn tell_away(broker: &str, connected: Result<(), Error>) -> Result<(), Failure> 
             .with_hint(
                 "look at the broker's permissions and at --nats-* in `waybill serve --help`",
             )),
-        Err(error @ Error::Unfit { .. }) => Err(Failure::new(Exit::FoundFail, error.to_string())
-            .with_hint("mend the stream with these commands, or name another with --stream")),
+        Err(Error::Unfit { name, findings }) => {
+            Err(Failure::new(Exit::FoundFail, unfit(&name, &findings))
+                .with_hint("mend the stream with these commands, or name another with --stream"))
+        }
     }
 }
 
@@ -180,6 +182,13 @@ fn settings(context: &Context, args: &StreamArgs) -> Result<Option<Settings>, Fa
             .or_else(|| set("nats_inbox_prefix")),
         ..defaults
     }))
+}
+
+/// What keeps a stream from being followed, a line each.
+fn unfit(name: &str, findings: &[Finding]) -> String {
+    let refusing = findings.iter().filter(|it| it.severity == Severity::Refuse);
+    let lines: String = refusing.map(|it| format!("\n  {it}")).collect();
+    format!("stream {name} is not fit for a ledger:{lines}")
 }
 
 /// A flag that says something of a broker: whoever forgets --nats would else get a ledger of its own.
