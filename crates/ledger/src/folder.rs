@@ -144,11 +144,11 @@ fn passed(record: &Record) -> Folded {
 
 /// A stored record as the views see it; `None` where it is not a fact.
 pub(crate) fn recorded(shared: &Shared, record: &Record) -> Option<Recorded> {
-    let read = match record.verdict.is_fact() {
-        true => stream::of_record(record).ok()?,
-        false => shared.understood_later(record)?,
+    let event = match record.verdict.is_fact() {
+        true => Arc::new(stream::of_record(record).ok()?.event),
+        false => shared.understood_later(record)?.event,
     };
-    Some(placed(record, Arc::new(read.event)))
+    Some(placed(record, event))
 }
 
 fn placed(record: &Record, event: Arc<Event>) -> Recorded {

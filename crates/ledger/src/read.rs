@@ -43,7 +43,7 @@ impl Ledger {
             };
             self.find(&identity).map_or(0, |first| first.position)
         });
-        entry.refusal = stream::refusal_of(record, first);
+        entry.refusal = stream::refusal_of(record, &self.shared.ledger_id, first);
         entry
     }
 

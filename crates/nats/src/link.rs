@@ -120,12 +120,14 @@ impl Link {
         let mut watch = self.watch();
         let losses = watch.borrow().losses;
         let mut complaints = self.watch();
+        let inbox = self.checked.settings.inbox_prefix.as_deref();
+        let inbox = inbox.unwrap_or("_INBOX");
         tokio::select! {
             answer = client.send_request(subject.clone(), request) => {
                 answer.map_err(|error| self.fault(&subject, &error))
             }
             () = lost(&mut watch, losses) => Err(BrokerFault::Away(self.why_away())),
-            why = forbidden(&mut complaints, &subject, begun) => Err(BrokerFault::Refused(why)),
+            why = forbidden(&mut complaints, &subject, inbox, begun) => Err(BrokerFault::Refused(why)),
         }
     }
 
@@ -167,12 +169,14 @@ pub(crate) async fn lost(watch: &mut watch::Receiver<Condition>, losses: u64) {
 async fn forbidden(
     watch: &mut watch::Receiver<Condition>,
     subject: &str,
+    inbox: &str,
     begun: Instant,
 ) -> String {
+    let inbox = format!("for subscription to \"{}", inbox.to_lowercase());
     let about = |said: &str| {
         let said = said.to_lowercase();
         said.contains("permissions violation")
-            && (said.contains("for subscription to") || said.contains(&subject.to_lowercase()))
+            && (said.contains(&inbox) || said.contains(&subject.to_lowercase()))
     };
     let complains =
         |it: &Condition| matches!(&it.said, Some((when, said)) if *when >= begun && about(said));

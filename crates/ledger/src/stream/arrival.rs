@@ -26,7 +26,12 @@ pub(crate) struct Arrival {
     pub(crate) payload: Bytes,
     /// The event that it means, or why it means none.
     pub(crate) outcome: Result<Meaning, Refused>,
+    /// Its headers are no text, so that nothing else of it counts.
+    unreadable: bool,
 }
+
+/// Flag of a record: its message's headers could not be read.
+const UNREADABLE_HEADERS: u32 = 1;
 
 /// The event that a message means.
 #[derive(Clone, Debug)]
@@ -48,6 +53,7 @@ impl Arrival {
             headers,
             payload,
         } = message;
+        let no_text = matches!(headers, Headers::Unreadable(_));
         let (kept, salt, outcome) = match headers {
             Headers::Unreadable(why) => (Vec::new(), None, Err(unreadable(&why))),
             Headers::Read(headers) => {
@@ -64,7 +70,15 @@ impl Arrival {
             salt,
             payload,
             outcome,
+            unreadable: no_text,
         }
+    }
+
+    /// What it takes up in a group commit, about, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+        self.payload.len() + self.subject.len() + headers
     }
 
     /// The record that it becomes at a place, without what admission says of it. `not_before` is the record time of the
@@ -83,7 +97,10 @@ impl Arrival {
             source: Arc::from(""),
             id: Arc::from(""),
             kind: Arc::from(""),
-            flags: 0,
+            flags: match self.unreadable {
+                true => UNREADABLE_HEADERS,
+                false => 0,
+            },
             bytes: self.payload.clone(),
         }
     }
@@ -146,6 +163,9 @@ fn unreadable(why: &str) -> Refused {
 /// The event that a record's bytes mean, and its encoded form.
 pub(crate) fn of_record(record: &Record) -> Result<message::Read, Refused> {
     let (subject, wire) = (&record.subject, &record.bytes);
+    if record.flags & UNREADABLE_HEADERS != 0 {
+        return Err(unreadable("not text"));
+    }
     if !subject.is_empty() {
         return message::read(subject, &record.headers, wire);
     }
@@ -159,8 +179,20 @@ pub(crate) fn of_record(record: &Record) -> Result<message::Read, Refused> {
     })
 }
 
+/// The event that a message of the stream means to a ledger now, by the rules in force.
+pub(crate) fn meaning_now(record: &Record, ledger_id: &str) -> Result<Meaning, Refused> {
+    if record.flags & UNREADABLE_HEADERS != 0 {
+        return Err(unreadable("not text"));
+    }
+    meaning(&record.subject, &record.headers, &record.bytes, ledger_id)
+}
+
 /// Why a record is no fact, where it is none and no repeat.
-pub(crate) fn refusal_of(record: &Record, first_position: Option<u64>) -> Option<Refusal> {
+pub(crate) fn refusal_of(
+    record: &Record,
+    ledger_id: &str,
+    first_position: Option<u64>,
+) -> Option<Refusal> {
     match record.verdict {
         Verdict::Admitted | Verdict::Ledger | Verdict::Duplicate => None,
         Verdict::Conflict => {
@@ -173,14 +205,14 @@ pub(crate) fn refusal_of(record: &Record, first_position: Option<u64>) -> Option
                 first_position.unwrap_or_default(),
             ))
         }
-        Verdict::Undecodable | Verdict::Refused => Some(match of_record(record) {
+        Verdict::Undecodable | Verdict::Refused => Some(match meaning_now(record, ledger_id) {
             Err(refused) => refused.refusal,
-            Ok(read) => Refusal::new(
+            Ok(meaning) => Refusal::new(
                 Code::NotAllowed,
-                "source",
-                &read.event.identity.source,
+                "id",
+                &meaning.event.identity.id,
                 format!(
-                    "refused under rules version {}: only the ledger says this",
+                    "refused under rules version {}, and the identity was taken since",
                     record.rules_version
                 ),
             ),

@@ -13,7 +13,12 @@ use super::{
     settle::with_first_leaf,
     standing::{Condition, Freeze, FreezeKind, Side},
 };
-use crate::{ledger::Ledger, limits, open::hex, shared::read, words::ReadFailure};
+use crate::{
+    ledger::Ledger,
+    open::hex,
+    shared::{Writing, read},
+    words::ReadFailure,
+};
 
 /// Events that are published again at once.
 const PUBLISHES_AT_ONCE: usize = 256;
@@ -30,6 +35,9 @@ pub struct Decision {
     /// Why; not empty.
     pub why: String,
 }
+
+/// Records that are read at once to be published again: of the largest, 64 MiB.
+const READ_AT_ONCE: u64 = 256;
 
 /// What a decision did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +127,11 @@ impl Ledger {
                 "not frozen: there is nothing to decide (`waybill status` shows it)",
             ));
         };
+        if let Writing::Closed(why) = &*read(&self.shared.writing) {
+            return Err(nothing(&format!(
+                "not to be decided about while the ledger is for reading only: {why}"
+            )));
+        }
         let root = read(&self.shared.durable).root;
         if decision.head_root != root {
             let rule = format!("not the root at the head, which is {}", hex(&root));
@@ -137,6 +150,11 @@ impl Ledger {
                     .with_hint("say why: it stays on record"),
             ));
         }
+        // Refused before anything is published, and not after.
+        let said = Opener::new(&self.shared.ledger_id, 1, (0, root), &side.name, 1);
+        let said = said.event(&said_by(decision), (self.shared.host.clock)());
+        let said = waybill_proto::parse::parse(&prost::Message::encode_to_vec(&said));
+        said.map_err(DecisionFailure::Refused)?;
         match side.line() {
             Some(line) => Ok((side, line, freeze)),
             None => Err(unfit(&freeze, "another stream")),
@@ -156,8 +174,14 @@ impl Ledger {
         // A broker that lost everything has no stream to publish to.
         side.broker.ensure().await?;
         let state = side.broker.state().await?;
+        let before = state.first_sequence.saturating_sub(1);
+        // A broker that has nothing of this epoch may have anything else: all of it belongs to the next one, where what is
+        // recorded already is a repeat.
+        if line.is_empty() || !self.is_same(side, line, line.first_sequence).await? {
+            return Ok(before);
+        }
         let (mut same, mut other) = (
-            line.first_sequence - 1,
+            line.first_sequence,
             line.last_sequence.min(state.last_sequence) + 1,
         );
         while same + 1 < other {
@@ -168,7 +192,7 @@ impl Ledger {
             }
         }
         // What is no longer there cannot be begun with.
-        Ok(same.max(state.first_sequence.saturating_sub(1)))
+        Ok(same.max(before))
     }
 
     async fn is_same(
@@ -197,15 +221,15 @@ impl Ledger {
         line: &Line,
         same_until: u64,
     ) -> Result<u64, DecisionFailure> {
-        // A broker that has nothing of this epoch has lost the epochs before it too.
+        // A broker that has nothing of this epoch may have lost the epochs before it too.
         let first = match line.position(same_until) {
-            Some(position) if same_until >= line.first_sequence => position + 1,
-            _ => 1,
+            Some(position) => position + 1,
+            None => 1,
         };
         let head = read(&self.shared.durable).position;
         let (mut next, mut count) = (first, 0);
         while next <= head {
-            let last = head.min(next + limits::FOLD_EVENTS_MAX as u64 - 1);
+            let last = head.min(next + READ_AT_ONCE - 1);
             let mut lost = Vec::new();
             for position in next..=last {
                 let record = self.shared.record(position).map_err(ReadFailure::from)?;
@@ -213,7 +237,7 @@ impl Ledger {
                     record
                         .as_deref()
                         .filter(|it| was_published(it))
-                        .and_then(publish::again),
+                        .map(publish::again),
                 );
             }
             count += lost.len() as u64;
@@ -243,16 +267,10 @@ impl Ledger {
             gap,
             ..Opener::new(id, line.epoch + 1, head, &side.name, first_sequence)
         };
-        let state = side.broker.state().await?;
         let time = durable.record_time.unwrap_or_default();
+        let state = side.broker.state().await?;
         let opener = with_first_leaf(&*side.broker, opener, &state, time).await?;
-        let said = Said {
-            who: match decision.who.is_empty() {
-                true => decision.sender.clone(),
-                false => decision.who.clone(),
-            },
-            why: decision.why.clone(),
-        };
+        let said = said_by(decision);
         let host = &self.shared.host;
         let event = opener.event(&said, (host.clock)());
         publish::publish_own(&*side.broker, &event, &decision.sender, host).await?;
@@ -264,6 +282,16 @@ impl Ledger {
             republished_count: 0,
             gap,
         })
+    }
+}
+
+fn said_by(decision: &Decision) -> Said {
+    Said {
+        who: match decision.who.is_empty() {
+            true => decision.sender.clone(),
+            false => decision.who.clone(),
+        },
+        why: decision.why.clone(),
     }
 }
 

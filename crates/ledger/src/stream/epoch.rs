@@ -84,6 +84,10 @@ impl Opener {
         let event = pb::Event::decode(&*wire).ok()?;
         let opened = opened(&event)?;
         let gap = (opened.gap_first_sequence, opened.gap_last_sequence);
+        // Epoch 0 is a ledger's own order, and no stream has a sequence 0.
+        if opened.epoch == 0 || opened.first_sequence == 0 {
+            return None;
+        }
         Some(Self {
             ledger_id: Arc::from(&*opened.ledger_id),
             epoch: opened.epoch,
@@ -173,7 +177,7 @@ impl Opener {
         let parsed = parse::parse(&bytes).ok()?;
         let record = Record {
             position: self.last_position + 1,
-            record_time: not_before.unwrap_or(self.time),
+            record_time: not_before.or(parsed.occur_time).unwrap_or(self.time),
             epoch: self.epoch,
             stream_sequence: 0,
             salt: None,

@@ -14,15 +14,26 @@ use super::{
     settle::Settled,
     standing::{Condition, Freeze, FreezeKind, Side},
 };
-use crate::{ledger::Ledger, limits, shared::write, writer::Order};
+use crate::{
+    ledger::Ledger,
+    limits,
+    shared::{Writing, read, write},
+    writer::Order,
+};
 
 /// How long a frozen ledger waits before it looks whether another replica has decided.
 const FROZEN_LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long it waits before it reads on behind a message that a feed left out.
+const SKIPPED_LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long it waits for a broker that is away, at first and at most.
 const AWAY_FIRST: Duration = Duration::from_millis(100);
 const AWAY_MAX: Duration = Duration::from_secs(3);
 /// How long without anything before it looks around.
 const LOOK_AROUND_MAX: Duration = Duration::from_secs(1);
+/// How often the broker is asked how good a keeper it is.
+const ASK_FITNESS_EVERY: Duration = Duration::from_secs(30);
+/// Bytes of one take: with what the writer gathers, and the largest message, it fits one frame of the journal.
+const TAKE_BYTES_MAX: usize = 2 << 20;
 /// Takes on their way to the journal while the next messages are read.
 const TAKES_MAX: usize = 4;
 
@@ -30,6 +41,8 @@ const TAKES_MAX: usize = 4;
 enum Ended {
     /// Something changed: settle anew.
     Again,
+    /// A feed left out a message. Whether it is gone, settling shows.
+    Skipped,
     Frozen(Freeze),
     /// The ledger cannot write now.
     NotWriting(String),
@@ -63,9 +76,10 @@ impl Ledger {
                     FROZEN_LOOK_AGAIN
                 }
                 Ok(Ended::NotWriting(why)) => {
-                    tracing::warn!(why, "messages are not taken in; tried again");
+                    side.set(Condition::Away(format!("nothing is taken in: {why}")));
                     FROZEN_LOOK_AGAIN
                 }
+                Ok(Ended::Skipped) => SKIPPED_LOOK_AGAIN,
                 Err(fault) => {
                     side.set(Condition::Away(fault.to_string()));
                     // Whoever took something in was there: its next absence is a new one.
@@ -85,17 +99,34 @@ impl Ledger {
     }
 
     async fn session(&self, side: &Side) -> Result<Ended, BrokerFault> {
+        if let Writing::Closed(why) = read(&self.shared.writing).clone() {
+            return Ok(Ended::NotWriting(why));
+        }
         match self.settle(side).await? {
             Settled::Frozen(freeze) => Ok(Ended::Frozen(freeze)),
             Settled::Open(opener) => Ok(self.open_epoch(side, opener).await),
             Settled::Follow(line, next) => {
-                let fitness = side.broker.fitness().await?;
-                *write(&side.fitness) = Some(fitness);
+                self.ask_fitness(side).await?;
                 let feed = side.broker.feed(line.last_sequence).await?;
+                // Compared once more now that a loss of the connection would end the feed: a broker that forgot in between
+                // is not read from.
+                match self.settle(side).await? {
+                    Settled::Follow(now, _) if now == line => {}
+                    _ => return Ok(Ended::Again),
+                }
                 let mut reading = Reading::new(self, side, feed, line, next);
-                reading.run().await
+                let ended = reading.run().await;
+                // What is with the writer is recorded before anything is compared again.
+                reading.let_go().await;
+                ended
             }
         }
+    }
+
+    async fn ask_fitness(&self, side: &Side) -> Result<(), BrokerFault> {
+        let fitness = side.broker.fitness().await?;
+        *write(&side.fitness) = Some(fitness);
+        Ok(())
     }
 
     async fn open_epoch(&self, side: &Side, opener: Opener) -> Ended {
@@ -124,6 +155,8 @@ struct Reading<'a> {
     next: Option<Opener>,
     pending: VecDeque<Pending>,
     compared: Instant,
+    /// When the broker was asked how good a keeper it is.
+    asked: Instant,
 }
 
 impl<'a> Reading<'a> {
@@ -143,6 +176,7 @@ impl<'a> Reading<'a> {
             next,
             pending: VecDeque::new(),
             compared: Instant::now(),
+            asked: Instant::now(),
         }
     }
 
@@ -203,6 +237,7 @@ impl<'a> Reading<'a> {
                 && meaning.own
                 && self.next.is_none()
                 && let Some(opener) = Opener::read(meaning, time)
+                && opener.ledger_id == self.ledger.shared.ledger_id
                 && opener.epoch == self.epoch + 1
             {
                 self.next = Some(opener);
@@ -216,15 +251,14 @@ impl<'a> Reading<'a> {
         if let Some(next) = &self.next {
             arrivals.retain(|arrival| arrival.sequence < next.first_sequence);
         }
-        if arrivals.is_empty() {
-            return None;
+        for arrivals in in_takes(arrivals) {
+            let (reply, answer) = oneshot::channel();
+            let order = Order::Take(Take { arrivals, reply });
+            if self.ledger.threads.orders.try_send(order).is_err() {
+                return Some(Ended::Stopped);
+            }
+            self.pending.push_back(answer);
         }
-        let (reply, answer) = oneshot::channel();
-        let order = Order::Take(Take { arrivals, reply });
-        if self.ledger.threads.orders.try_send(order).is_err() {
-            return Some(Ended::Stopped);
-        }
-        self.pending.push_back(answer);
         None
     }
 
@@ -259,12 +293,24 @@ impl<'a> Reading<'a> {
         Ok(None)
     }
 
+    /// Waits for everything that is on its way, whatever becomes of it.
+    async fn let_go(&mut self) {
+        while let Some(pending) = self.pending.pop_front() {
+            // Its fault is found again by whoever settles next.
+            drop(pending.await);
+        }
+    }
+
     /// Compares the stream with what is recorded, as at a start.
     async fn compare(&mut self) -> Result<Option<Ended>, BrokerFault> {
         if let Some(ended) = self.drain().await? {
             return Ok(Some(ended));
         }
         self.compared = Instant::now();
+        if self.asked.elapsed() >= ASK_FITNESS_EVERY {
+            self.asked = Instant::now();
+            self.ledger.ask_fitness(self.side).await?;
+        }
         Ok(match self.ledger.settle(self.side).await? {
             Settled::Follow(_, next) => {
                 self.next = next;
@@ -274,6 +320,26 @@ impl<'a> Reading<'a> {
             Settled::Frozen(freeze) => Some(Ended::Frozen(freeze)),
         })
     }
+}
+
+/// Cuts messages into takes that the journal can hold; a message that is larger is a take of its own.
+fn in_takes(arrivals: Vec<Arrival>) -> Vec<Vec<Arrival>> {
+    let mut takes: Vec<Vec<Arrival>> = Vec::new();
+    let mut bytes = 0;
+    for arrival in arrivals {
+        let size = arrival.bytes();
+        match takes.last_mut() {
+            Some(take) if bytes + size <= TAKE_BYTES_MAX => {
+                bytes += size;
+                take.push(arrival);
+            }
+            _ => {
+                bytes = size;
+                takes.push(vec![arrival]);
+            }
+        }
+    }
+    takes
 }
 
 /// The writer's answer to the oldest take; never, where there is none. `None` when the ledger has stopped.
@@ -286,10 +352,10 @@ async fn answered(pending: Option<&mut Pending>) -> Option<Result<u64, TakeFault
 
 fn ended(side: &Side, fault: &TakeFault) -> Ended {
     match fault {
-        // Whether it is gone, or the feed skipped it, settling shows.
-        TakeFault::Gap { .. } => Ended::Again,
+        TakeFault::Gap { .. } => Ended::Skipped,
         TakeFault::NotWriting(why) => Ended::NotWriting(why.clone()),
-        TakeFault::Inconsistent(why) => Ended::Frozen(Freeze {
+        TakeFault::Inconsistent(why) => {
+            let freeze = Freeze {
             kind: FreezeKind::Inconsistent,
             reason: format!("stream {} does not fit what is recorded: {why}", side.name),
             remedy:
@@ -297,6 +363,9 @@ fn ended(side: &Side, fault: &TakeFault) -> Ended {
                     .to_owned(),
             ledger_leaf: None,
             broker_leaf: None,
-        }),
+        };
+            side.diverge(freeze.clone());
+            Ended::Frozen(freeze)
+        }
     }
 }

@@ -73,7 +73,7 @@ impl Writer {
             return;
         };
         if let Err(why) = self.ready() {
-            let why = TakeFault::NotWriting(format!("{why:?}"));
+            let why = TakeFault::NotWriting(why.rejection().to_string());
             for take in takes {
                 drop(take.reply.send(Err(why.clone())));
             }
@@ -220,7 +220,7 @@ impl Writer {
             return Ok(());
         };
         self.ready()
-            .map_err(|why| TakeFault::NotWriting(format!("{why:?}")))?;
+            .map_err(|why| TakeFault::NotWriting(why.rejection().to_string()))?;
         let durable = read(&self.shared.durable).clone();
         let head = (durable.position, durable.root);
         if head != (opener.last_position, opener.last_root) {
@@ -261,17 +261,14 @@ pub(crate) fn compare_wire(stored: &Record, wire: &[u8]) -> Verdict {
         return Verdict::Duplicate;
     }
     let digest = |wire: &[u8]| canonical::content_digest(wire, RULES_VERSION).ok();
-    match digest(&recorded.wire) == digest(wire) {
-        true => Verdict::Duplicate,
-        false => Verdict::Conflict,
+    match (digest(&recorded.wire), digest(wire)) {
+        (Some(recorded), Some(new)) if recorded == new => Verdict::Duplicate,
+        _ => Verdict::Conflict,
     }
 }
 
 fn size(take: &Take) -> usize {
-    take.arrivals
-        .iter()
-        .map(|arrival| arrival.payload.len())
-        .sum()
+    take.arrivals.iter().map(Arrival::bytes).sum()
 }
 
 /// The identity under which an epoch's own leaf stands.

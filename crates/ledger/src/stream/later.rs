@@ -1,23 +1,22 @@
 //! What a version before this one could not read (LEDGER A6): it becomes a fact once it can be read, at its own position,
 //! without moving a leaf. Whatever was admitted meanwhile keeps its identity, for it has a receipt.
-use waybill_proto::message;
 use waybill_store::{Record, Verdict, seen};
 
-use super::arrival::of_record;
+use super::arrival::{Meaning, meaning_now};
 use crate::{admit::RULES_VERSION, shared::Shared};
 
 impl Shared {
     /// The event of a leaf that was refused by an earlier version and would be admitted by this one.
-    pub(crate) fn understood_later(&self, record: &Record) -> Option<message::Read> {
+    pub(crate) fn understood_later(&self, record: &Record) -> Option<Meaning> {
         let refused = matches!(record.verdict, Verdict::Undecodable | Verdict::Refused);
         if !refused || record.rules_version >= RULES_VERSION {
             return None;
         }
-        let read = of_record(record).ok()?;
-        let identity = &read.event.identity;
+        let meaning = meaning_now(record, &self.ledger_id).ok()?;
+        let identity = &meaning.event.identity;
         let fingerprint = seen::fingerprint(&identity.source, &identity.id);
         let taken = self.stored(identity, fingerprint).ok()?.is_some();
-        (!taken).then_some(read)
+        (!taken).then_some(meaning)
     }
 
     /// What is to be said of a leaf now.

@@ -1,16 +1,18 @@
 //! The gate: events that came over gRPC or JSON are published, and answered when they are recorded (LEDGER Q3).
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use waybill_core::{Event, Identity, Refusal};
 use waybill_proto::{canonical, message, parse, pb, subject};
 use waybill_store::{Record, Verdict, seen};
 
 use super::{
-    arrival,
     broker::{Acknowledged, Broker, BrokerFault, Outgoing},
     intake::compare_wire,
     standing::{Condition, Side},
@@ -27,6 +29,8 @@ use crate::{
 /// Events on their way through the broker at once; more are told to wait.
 const IN_FLIGHT_MAX: usize = 20_000;
 
+/// How long an emit waits while messages do not come in.
+const AWAY_PATIENCE: Duration = Duration::from_secs(10);
 /// Messages of the stream that may still be to record before an event that is published now would wait too long behind them.
 const BACKLOG_MAX: u64 = 100_000;
 
@@ -205,13 +209,18 @@ impl Ledger {
             .ok_or_else(lost)?;
         let mut heads = self.shared.heads.subscribe();
         let mut condition = side.condition.subscribe();
+        let is_other = || side.line().map(|line| line.epoch) != epoch;
+        let reached = heads.wait_for(|heads| heads.durable >= position || is_other());
         tokio::select! {
             biased;
-            reached = heads.wait_for(|heads| heads.durable >= position) => {
+            reached = reached => {
                 drop(reached.map_err(|_| lost())?);
-                Ok(())
+                match is_other() {
+                    true => Err(lost()),
+                    false => Ok(()),
+                }
             }
-            rejection = frozen(&mut condition, side) => Err(rejection),
+            rejection = stopped(&mut condition, side) => Err(rejection),
         }
     }
 
@@ -239,7 +248,11 @@ impl Ledger {
         let identity = &publishing.identity;
         let is_it = record.source == identity.source && record.id == identity.id;
         match record.verdict {
-            verdict if verdict.is_fact() && is_it => {
+            verdict
+                if verdict.is_fact()
+                    && is_it
+                    && compare_wire(&record, &publishing.wire) == Verdict::Duplicate =>
+            {
                 Ok(Ok(self.receipt_of(&record, publishing.ack.duplicate)))
             }
             Verdict::Duplicate if is_it => match self.standing(identity)? {
@@ -293,15 +306,20 @@ fn conflict(identity: &Identity, position: u64) -> Refused {
     }
 }
 
-/// Ends when the stream is frozen. A broker that is away may come back in time.
-async fn frozen(condition: &mut watch::Receiver<Condition>, side: &Side) -> Rejection {
-    let froze = condition
-        .wait_for(|condition| matches!(condition, Condition::Frozen(_)))
-        .await
-        .is_ok();
-    match side.rejection().filter(|_| froze) {
-        Some(rejection) => rejection,
-        None => std::future::pending().await,
+/// Ends when the stream is frozen, or was not followed for some time: a broker that is away may come back soon.
+async fn stopped(condition: &mut watch::Receiver<Condition>, side: &Side) -> Rejection {
+    loop {
+        let stopped = condition.wait_for(|it| *it != Condition::Following).await;
+        if stopped.is_err() {
+            return std::future::pending().await;
+        }
+        drop(stopped);
+        let back = condition.wait_for(|it| !matches!(it, Condition::Away(_)));
+        // Frozen, or away for too long; followed again, it is waited on.
+        drop(timeout(AWAY_PATIENCE, back).await);
+        if let Some(rejection) = side.rejection() {
+            return rejection;
+        }
     }
 }
 
@@ -357,21 +375,16 @@ pub(crate) async fn publish_own(
     broker.publish(outgoing).await
 }
 
-/// A recorded message as it was published, for a broker that has lost it (LEDGER Q6).
-pub(crate) fn again(record: &Record) -> Option<Outgoing> {
-    let read = arrival::of_record(record).ok()?;
-    let digest = canonical::content_digest(&read.wire, RULES_VERSION).ok()?;
+/// A recorded message as it was published, for a broker that has lost it (LEDGER Q6). Without an id: what was just short
+/// enough before must be so again, and the ledger knows repeats by itself.
+pub(crate) fn again(record: &Record) -> Outgoing {
     let mut headers = record.headers.clone();
-    headers.push(header(
-        message::MESSAGE_ID,
-        message::message_id(&read.event, &digest),
-    ));
     if let Some(salt) = record.salt {
         headers.push(header(message::SALT, URL_SAFE_NO_PAD.encode(salt)));
     }
-    Some(Outgoing {
+    Outgoing {
         subject: record.subject.clone(),
         headers,
         payload: record.bytes.clone(),
-    })
+    }
 }

@@ -1,15 +1,15 @@
 //! Where the ledger and the stream stand to each other, before anything is taken in (LEDGER Q4, Q5).
 use std::sync::{Arc, atomic::Ordering};
 
-use waybill_core::Time;
+use waybill_core::{Identity, Time};
 use waybill_proto::subject;
-use waybill_store::Hash;
+use waybill_store::{Hash, seen};
 use waybill_tlog::EMPTY_ROOT;
 
 use super::{
     arrival::Arrival,
     broker::{Broker, BrokerFault, StreamState},
-    epoch::{Line, Opener, Said},
+    epoch::{self, Line, Opener, Said},
     publish,
     standing::{Freeze, FreezeKind, Side},
 };
@@ -69,8 +69,12 @@ pub async fn join(broker: &dyn Broker, name: &str, host: &Host) -> Result<Joined
         let ledger_id: Arc<str> = Arc::from(format!("ledger-{}", hex(&random)));
         let state = broker.state().await?;
         let opener = Opener::new(&ledger_id, 1, (0, EMPTY_ROOT), name, state.first_sequence);
-        let opener = with_first_leaf(broker, opener, &state, Time::default()).await?;
-        let event = opener.event(&Said::default(), (host.clock)());
+        // The new tree's first leaf has the time of what it begins with, so that no message before this start is clamped.
+        let first = broker.message(state.first_sequence).await?;
+        let now = (host.clock)();
+        let time = first.map_or(now, |first| first.time.min(now));
+        let opener = with_first_leaf(broker, opener, &state, time).await?;
+        let event = opener.event(&Said::default(), time);
         publish::publish_own(broker, &event, "", host).await?;
     }
     Err(BrokerFault::Refused(format!(
@@ -168,7 +172,11 @@ impl Ledger {
         if let Some(opener) = next.as_ref().filter(|opener| self.is_at(opener)) {
             return Ok(Settled::Open(opener.clone()));
         }
-        if let Compared::Broken(freeze) = self.compare(side, &line, &state).await? {
+        let compared = match self.opener_is_there(side, &line).await? {
+            Compared::Same => self.compare(side, &line, &state).await?,
+            broken => broken,
+        };
+        if let Compared::Broken(freeze) = compared {
             side.looked_until.store(0, Ordering::Relaxed);
             let next = find_opener(&*side.broker, own).await?;
             if let Some(opener) = next.as_ref().filter(|opener| self.is_at(opener)) {
@@ -218,6 +226,73 @@ impl Ledger {
         Err(BrokerFault::Away(
             "the message that opens the epoch cannot be read back yet".to_owned(),
         ))
+    }
+
+    /// Whether the message that opened the epoch, and the one that it begins with, are those that were followed. Looked for
+    /// until the ledger has recorded the opener itself: from then on the comparison at the last sequence covers it.
+    async fn opener_is_there(&self, side: &Side, line: &Line) -> Result<Compared, BrokerFault> {
+        let id = &self.shared.ledger_id;
+        let identity = Identity {
+            source: id.clone(),
+            id: Arc::from(epoch::opener_id(line.epoch)),
+        };
+        let fingerprint = seen::fingerprint(&identity.source, &identity.id);
+        let recorded = self.shared.stored(&identity, fingerprint).ok().flatten();
+        if recorded.is_some_and(|record| record.position >= line.base) {
+            return Ok(Compared::Same);
+        }
+        let ours = |opener: &Opener| opener.ledger_id == *id && opener.epoch == line.epoch;
+        let found = find_opener(&*side.broker, ours).await?;
+        let Some((leaf, not_before)) = self.recorded_leaf(line.base - 1) else {
+            return Err(BrokerFault::Away(format!(
+                "position {} cannot be read to compare it",
+                line.base - 1
+            )));
+        };
+        let not_before = (line.base > 2).then_some(not_before);
+        let theirs = found
+            .as_ref()
+            .and_then(|opener| opener.record(not_before))
+            .map(|(record, _)| leaf::hash(&record));
+        if theirs != Some(leaf) {
+            return Ok(Compared::Broken(
+                self.opener_differs(side, line, leaf, theirs),
+            ));
+        }
+        let first = found.and_then(|opener| opener.first_leaf_hash);
+        let (Some(first), Some(time)) = (first, self.record_time_at(line.base - 1)) else {
+            return Ok(Compared::Same);
+        };
+        let message = side.broker.message(line.first_sequence).await?;
+        let there =
+            message.map(|message| Arrival::read(message, id).leaf(line.epoch, line.base, time));
+        Ok(match there {
+            Some(there) if there != first => {
+                Compared::Broken(self.differs_there(side, line.first_sequence, first, there))
+            }
+            _ => Compared::Same,
+        })
+    }
+
+    fn record_time_at(&self, position: u64) -> Option<Time> {
+        let record = self.shared.record(position).ok().flatten()?;
+        Some(record.record_time)
+    }
+
+    fn opener_differs(&self, side: &Side, line: &Line, ours: Hash, theirs: Option<Hash>) -> Freeze {
+        Freeze {
+            kind: FreezeKind::Differs,
+            reason: format!(
+                "stream {} does not have the message any more that opened epoch {} here (its leaf would be {}, the ledger's is {})",
+                side.name,
+                line.epoch,
+                shown(theirs),
+                hex(&ours)
+            ),
+            remedy: self.put_back(),
+            ledger_leaf: Some(ours),
+            broker_leaf: theirs,
+        }
     }
 
     /// Whether this ledger's head is exactly the one that an epoch begins behind.

@@ -430,3 +430,63 @@ fn an_older_copy_of_the_directory_is_brought_up_from_the_stream_and_compared_wit
         again.close(&runtime);
     }
 }
+
+#[test]
+fn a_broker_that_is_wiped_behind_a_later_epoch_loses_nothing_of_what_came_since() {
+    let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
+    let following = ten(&runtime, &bed, &broker);
+    runtime.block_on(async {
+        broker.change(true, |state| state.roll_back(7));
+        following.frozen().await;
+        let root = following.root(12).await;
+        assert_eq!(
+            following
+                .ledger
+                .republish(&decision(root))
+                .await
+                .unwrap()
+                .first_sequence,
+            8
+        );
+        following.reach(18).await;
+        // The second epoch began at sequence 8; the broker has only two messages, and both are new.
+        broker.change(true, |state| state.roll_back(0));
+        publish(&broker, "n1", "x");
+        publish(&broker, "n2", "x");
+        following.frozen().await;
+        let root = following.root(18).await;
+        let decided = following.ledger.republish(&decision(root)).await.unwrap();
+        assert_eq!((decided.epoch, decided.first_sequence), (3, 1));
+        following.until(|it| *it == Condition::Following).await;
+        // The epoch's leaf, two new ones, ten repeats, and the message that opened it.
+        following.reach(32).await;
+        for id in ["n1", "n2", "c3"] {
+            assert!(
+                following.ledger.receipt(&identity(id)).await.is_ok(),
+                "{id}"
+            );
+        }
+        assert_eq!(following.root(18).await, root);
+    });
+}
+
+#[test]
+fn a_stream_that_lost_the_message_that_opened_its_epoch_is_not_followed() {
+    let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
+    let following = bed.follow(&runtime, &broker);
+    runtime.block_on(following.reach(2));
+    following.close(&runtime);
+    // As if the ledger had died right behind its epoch's leaf: nothing of the stream is recorded yet.
+    let fresh = Bed::new(2);
+    broker.lock().batch = 0;
+    let following = fresh.follow(&runtime, &broker);
+    runtime.block_on(following.reach(1));
+    broker.change(true, |state| {
+        state.roll_back(0);
+        state.batch = 7;
+    });
+    publish(&broker, "n1", "x");
+    let freeze = runtime.block_on(following.frozen());
+    assert_eq!(freeze.kind, FreezeKind::Differs, "{}", freeze.reason);
+    assert_eq!(following.ledger.status().heads.durable, 1);
+}

@@ -323,3 +323,41 @@ fn a_message_id_that_somebody_guessed_does_not_keep_an_event_out() {
         assert_eq!((emitted.position, emitted.duplicate), (4, false));
     });
 }
+
+#[test]
+fn many_large_messages_that_come_at_once_are_recorded_in_parts() {
+    let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
+    let following = bed.follow(&runtime, &broker);
+    runtime.block_on(following.reach(2));
+    let subject = subject_of(&commit("a", "x"));
+    broker.lock().batch = 64;
+    broker.change(false, |state| {
+        for _ in 0..32 {
+            state.put(
+                subject.clone(),
+                Headers::Read(Vec::new()),
+                vec![0xff; 1 << 20],
+            );
+        }
+    });
+    publish(&broker, "a", "x");
+    runtime.block_on(async {
+        following.reach(35).await;
+        assert_eq!(following.leaves(Leaves::Refused).await.len(), 32);
+    });
+}
+
+#[test]
+fn messages_from_before_the_ledger_began_keep_their_times() {
+    let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
+    broker.lock().clock -= 86_400_000_000_000;
+    publish(&broker, "yesterday", "x");
+    broker.lock().clock += 86_400_000_000_000;
+    let following = bed.follow(&runtime, &broker);
+    runtime.block_on(async {
+        following.reach(3).await;
+        let message = broker.lock().messages[&1].clone();
+        assert_eq!(following.entry(2).await.record.record_time, message.time);
+        assert_eq!(following.ledger.status().stream.unwrap().clamped_count, 0);
+    });
+}

@@ -108,8 +108,9 @@ proptest! {
                 break;
             }
             // Every message that the stream has is recorded as it is: sequence, time, subject, bytes.
-            let leaves = runtime.block_on(following.leaves(Leaves::All));
             let state = broker.lock().clone();
+            runtime.block_on(following.reach(state.last + 1));
+            let leaves = runtime.block_on(following.leaves(Leaves::All));
             prop_assert_eq!(leaves.len() as u64, state.last + 1);
             let mut not_before = waybill_core::Time::default();
             for entry in leaves.iter().skip(1) {
