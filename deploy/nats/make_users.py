@@ -15,6 +15,8 @@ import re
 import subprocess
 import sys
 
+# Where replicas of a ledger announce their signed checkpoints, beside the stream.
+CHECKPOINTS = "waybill.checkpoint.v1.>"
 SEED, USER = 18 << 3, 20 << 3
 ED25519_PKCS8 = bytes.fromhex("302e020100300506032b657004220420")
 
@@ -80,11 +82,12 @@ def emitter(name, source):
 
 
 def ledger(name, stream):
-    """Publishes events, the gate's and notices; makes the stream and follows it. It may not change, purge or delete it."""
+    """Publishes events and the gate's, makes the stream and follows it, tells other replicas where it stands and hears where
+    they do. It may not change, purge or delete the stream."""
     api = ["STREAM.INFO.{}", "STREAM.CREATE.{}", "STREAM.MSG.GET.{}", "CONSUMER.CREATE.{}", "CONSUMER.CREATE.{}.>",
            "CONSUMER.DURABLE.CREATE.{}.*", "CONSUMER.INFO.{}.*", "CONSUMER.DELETE.{}.*", "CONSUMER.MSG.NEXT.{}.*"]
-    publish = ["waybill.events.v1.>", "waybill.gate.v1.>", "waybill.notice.v1.>", f"$JS.ACK.{stream}.>"]
-    return {"publish": publish + ["$JS.API." + call.format(stream) for call in api], "subscribe": [inbox(name)]}
+    publish = ["waybill.events.v1.>", "waybill.gate.v1.>", CHECKPOINTS, f"$JS.ACK.{stream}.>", "$JS.API.STREAM.NAMES"]
+    return {"publish": publish + ["$JS.API." + call.format(stream) for call in api], "subscribe": [inbox(name), CHECKPOINTS]}
 
 
 def written(name, key, permissions):

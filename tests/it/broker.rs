@@ -6,6 +6,7 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -92,6 +93,7 @@ impl Configuration {
 /// A running server; stopped when dropped.
 pub(crate) struct Broker {
     child: Child,
+    log: Arc<Mutex<Vec<String>>>,
     pub(crate) port: u16,
     pub(crate) configuration: Configuration,
 }
@@ -119,13 +121,30 @@ impl Broker {
                 break;
             }
         }
-        // What it says later is read and dropped, so that it never waits for a reader.
-        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+        // What it says later is read to its end, so that it never waits for a reader.
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&said);
+        std::thread::spawn(move || {
+            log.map_while(Result::ok)
+                .for_each(|line| lines.lock().unwrap().push(line));
+        });
         Self {
             child,
+            log: said,
             port: port.unwrap(),
             configuration,
         }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// What it said that somebody may not do, since it was ready.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        let lines = self.log.lock().unwrap();
+        let told = lines.iter().filter(|line| line.contains("Violation"));
+        told.cloned().collect()
     }
 
     pub(crate) fn connect(&self, user: &str) -> Client {

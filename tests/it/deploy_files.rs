@@ -72,7 +72,22 @@ fn units_are_valid_and_expose_little() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    for unit in ["waybill.service", "waybill-broker.service"] {
+    let drop_in = dir.path().join("waybill.service.d");
+    for unit in [
+        "waybill-broker.service",
+        "waybill.service",
+        "with its drop-in",
+    ] {
+        let unit = match unit {
+            "with its drop-in" => {
+                let lines = text("systemd/waybill-stream.conf");
+                fs::create_dir(&drop_in).unwrap();
+                let lines = lines.replace("/usr/local/bin/waybill", "/bin/true");
+                fs::write(drop_in.join("stream.conf"), lines).unwrap();
+                "waybill.service"
+            }
+            unit => unit,
+        };
         // The commands are not installed where this is tested; that they take these arguments is tested below.
         let lines = text(&format!("systemd/{unit}"));
         let lines = lines.lines().map(|line| match line.split_once('=') {
@@ -102,14 +117,16 @@ fn units_are_valid_and_expose_little() {
         let told = String::from_utf8_lossy(&exposed.stdout).into_owned();
         assert!(exposed.status.success(), "{unit}: {told}");
     }
-    let unit = text("systemd/waybill.service");
-    let command = unit
-        .lines()
-        .find_map(|line| line.strip_prefix("ExecStart="))
-        .unwrap();
-    let arguments: Vec<String> = command.split(' ').skip(1).map(str::to_owned).collect();
-    let taken = takes(&arguments);
-    assert!(taken.status.success(), "{taken:?}");
+    for file in ["waybill.service", "waybill-stream.conf"] {
+        let unit = text(&format!("systemd/{file}")).replace("\\\n", " ");
+        let command = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/waybill "))
+            .unwrap();
+        let arguments: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        let taken = takes(&arguments);
+        assert!(taken.status.success(), "{file}: {taken:?}");
+    }
     assert!(
         !takes(&["serve".to_owned(), "--no-such-flag".to_owned()])
             .status
@@ -202,6 +219,10 @@ fn the_compose_file_refers_to_what_is_there() {
             .join(build["dockerfile"].as_str().unwrap())
             .is_file()
     );
+    let arguments = texts(&services["ledger"]["command"]);
+    let taken = takes(&arguments);
+    assert!(taken.status.success(), "{taken:?}");
+    assert!(arguments.contains(&"--nats=nats://127.0.0.1:4222".to_owned()));
     // The broker is reached by the ledger alone, over loopback.
     assert_eq!(services["ledger"]["network_mode"], "service:broker");
     assert_eq!(texts(&services["broker"]["ports"]), ["8420:8420"]);

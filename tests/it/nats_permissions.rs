@@ -25,10 +25,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     (FORGED, "ledger operator", "operator"),
     (
-        "waybill.notice.v1.stream.frozen",
+        "waybill.checkpoint.v1.ledger-1.instance-1",
         "ledger operator",
-        "operator",
+        "ledger operator",
     ),
+    ("waybill.checkpoint.v1.ledger-1.*", "", "ledger operator"),
     (
         "waybill.events.v2._._2f_2fci_2eacme_2edev_2fcheckout.deployment.finished._",
         "operator",
@@ -54,7 +55,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     ("$SYS.REQ.SERVER.PING", "operator", "operator"),
     ("$JS.API.INFO", "operator", "operator"),
-    ("$JS.API.STREAM.NAMES", "operator", "operator"),
+    ("$JS.API.STREAM.NAMES", "ledger operator", "operator"),
     ("$JS.API.STREAM.LIST", "operator", "operator"),
     (
         "$JS.API.STREAM.INFO.WAYBILL_EVENTS",

@@ -32,6 +32,22 @@ other processes can read command lines. Over http a token goes to this machine o
 WAYBILL_CA, or `ca` in your config.toml, is a PEM file of certificate authorities to trust for servers that no context names.
 Kept in $XDG_CONFIG_HOME/waybill: contexts.toml, and tokens/NAME, which only you can read.";
 
+const SERVE_HELP: &str = "\
+The ledger is the directory of --ledger, made where there is none; its keys are in --state. Files with secrets must be their owner's only.
+Ends with 0 when told to stop, 1 where the port is taken, 2 where a flag, a file or a setting is wrong, 4 where the broker refuses the
+ledger's credentials, and 12 where the stream is not one that can be followed. A broker that is away is waited for.";
+
+const LEDGER_HELP: &str = "\
+`waybill doctor` and `waybill status` say which of these fits and print it with its root. accept-loss is for a directory that is not
+being served; the others ask the server, and need a token that may operate where tokens are needed. What each does and loses:
+deploy/README.md, \"When the ledger freezes\".";
+
+const SENDER_HELP: &str = "\
+Who said it, in words:
+  sender  ci-checkout (verified)          the name of the token that the event came with
+  sender  not verified: …                 nobody was asked: on this machine's own port, or straight through NATS
+  actor   hmac-sha256:7f3a… (claimed)     whom the event itself names, which anybody can write";
+
 /// An event-sourced delivery ledger: what happened to every change, provably, and what it did.
 #[derive(Debug, Parser)]
 #[command(name = "waybill", version, max_term_width = 110, after_long_help = format!("{WHEN_HELP}\n\n{}", exit::TABLE), after_help = WHEN_HELP,
@@ -78,6 +94,7 @@ pub(crate) enum Command {
     /// Five minutes: import this repository, serve it, and show a trace and the first figures
     Try(TryArgs),
     /// Serve a ledger over gRPC, JSON and HTTP on one port
+    #[command(after_help = SERVE_HELP)]
     Serve(ServeArgs),
     /// Record that something happened
     Emit(Box<EmitArgs>),
@@ -107,7 +124,7 @@ pub(crate) enum Command {
     /// Where the ledger stands
     Status(StatusArgs),
     /// Decisions that only an operator can take
-    #[command(subcommand)]
+    #[command(subcommand, after_help = LEDGER_HELP)]
     Ledger(LedgerCommand),
     /// Who may call a server: make, list and revoke tokens
     #[command(subcommand)]
@@ -232,14 +249,15 @@ pub(crate) struct StreamArgs {
     /// WAYBILL_NATS. A ledger that has a history of its own keeps it and goes on in the stream
     #[arg(long = "nats", value_name = "URL")]
     pub(crate) servers: Vec<String>,
-    /// Its name; it is created where there is none. Default WAYBILL_STREAM, or WAYBILL_EVENTS
+    /// The stream's name; it is created where there is none. Default WAYBILL_STREAM, or WAYBILL_EVENTS
     #[arg(long = "stream", value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Where the broker says how it syncs, such as http://127.0.0.1:8222; without it that is unknown, and counts as not durable
+    /// The broker's monitoring address, such as http://127.0.0.1:8222: there it says how it syncs. Without it that is unknown, and
+    /// counts as not durable
     #[arg(long = "nats-monitor", value_name = "URL")]
     pub(crate) monitor: Option<String>,
-    /// Copies that the stream is created with
-    #[arg(long = "nats-replicas", value_name = "COUNT", default_value_t = 1)]
+    /// Copies of each message that the stream is created with, 1 to 5; 3 needs a cluster of three
+    #[arg(long = "nats-replicas", value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     pub(crate) replicas: u8,
     /// Authorities in PEM that the broker's certificate is checked against, in place of the system's; TLS is then needed
     #[arg(long = "nats-ca", value_name = "FILE")]
@@ -253,13 +271,13 @@ pub(crate) struct StreamArgs {
     /// The broker speaks TLS before anything else (its `handshake_first`)
     #[arg(long = "nats-tls-first")]
     pub(crate) tls_first: bool,
-    /// Seed of the user's nkey
+    /// Who the ledger is at the broker: the file with the seed of its nkey (SU…)
     #[arg(long = "nats-nkey", value_name = "FILE", group = "who")]
     pub(crate) nkey: Option<PathBuf>,
-    /// A credentials file: a JWT and its seed
+    /// Or: its credentials file, which holds a JWT and its seed
     #[arg(long = "nats-creds", value_name = "FILE", group = "who")]
     pub(crate) creds: Option<PathBuf>,
-    /// A user's name
+    /// Or: its name, with --nats-password-file
     #[arg(
         long = "nats-user",
         value_name = "NAME",
@@ -267,10 +285,10 @@ pub(crate) struct StreamArgs {
         requires = "password"
     )]
     pub(crate) user: Option<String>,
-    /// The file with that user's password
+    /// The file with the password of --nats-user
     #[arg(long = "nats-password-file", value_name = "FILE", requires = "user")]
     pub(crate) password: Option<PathBuf>,
-    /// The file with a token
+    /// Or: the file with its token
     #[arg(long = "nats-token-file", value_name = "FILE", group = "who")]
     pub(crate) token: Option<PathBuf>,
     /// Show credentials to a broker on another host without TLS; only where the network is yours alone
@@ -279,10 +297,10 @@ pub(crate) struct StreamArgs {
     /// Follow a stream whose messages may be deleted or purged, which whoever may publish can then do; the ledger notices
     #[arg(long = "nats-allow-purge")]
     pub(crate) allow_purge: bool,
-    /// What subjects of answers begin with, where the broker's permissions name it
+    /// What the subjects of the broker's answers begin with, where its permissions name that: _INBOX_ledger
     #[arg(long = "nats-inbox-prefix", value_name = "PREFIX")]
     pub(crate) inbox_prefix: Option<String>,
-    /// The `org` token of the subjects that this ledger publishes to
+    /// The first token of the subjects that this ledger publishes to, where the broker's permissions need one
     #[arg(long = "nats-org", value_name = "NAME")]
     pub(crate) org: Option<String>,
 }
@@ -415,6 +433,7 @@ pub(crate) enum LogCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventCommand {
     /// Print one event in full
+    #[command(after_help = SENDER_HELP)]
     Show {
         #[command(flatten)]
         event: EventRefArgs,

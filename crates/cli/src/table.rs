@@ -94,6 +94,16 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Takes the last column away where no row says anything in it.
+    pub(crate) fn without_empty_last(mut self) -> Self {
+        let is_empty = |row: &Vec<Cell>| row.last().is_none_or(|cell| cell.text.is_empty());
+        if self.rows.iter().all(is_empty) {
+            self.header.pop();
+            self.rows.iter_mut().for_each(|row| drop(row.pop()));
+        }
+        self
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -238,6 +248,18 @@ mod tests {
     #[test]
     fn never_narrower_than_can_be_read() {
         assert!(log().render(Some(5), &plain).contains("cart: batch…"));
+    }
+
+    #[test]
+    fn a_last_column_that_says_nothing_is_taken_away() {
+        let table = |told: &'static str| {
+            let mut table = Table::new(&["SEQ>", "WHAT…", "SENDER"]);
+            table.row(vec!["1".into(), "a".into(), "".into()]);
+            table.row(vec!["2".into(), "b".into(), told.into()]);
+            table.without_empty_last().render(None, &plain)
+        };
+        assert_eq!(table(""), "SEQ  WHAT\n  1  a\n  2  b\n");
+        assert_eq!(table("ci"), "SEQ  WHAT  SENDER\n  1  a\n  2  b     ci\n");
     }
 
     #[test]

@@ -182,7 +182,11 @@ impl Ledger {
                 read(&self.shared.database).records(next..=head, limits::FOLD_EVENTS_MAX)?;
             let Some(last) = records.last() else { break };
             next = last.position + 1;
-            events.extend(records.iter().filter_map(folder::recorded));
+            events.extend(
+                records
+                    .iter()
+                    .filter_map(|record| folder::recorded(&self.shared, record)),
+            );
         }
         let assumed = Arc::new(Assumed {
             lag_nanos,

@@ -40,7 +40,7 @@ fn step(shared: &Shared) -> Result<bool, Fault> {
     let heads = *shared.heads.borrow();
     let next = heads.folded + 1;
     if let Some(batch) = shared.recent_at(next) {
-        fold(shared, batch_events(&batch, next));
+        fold(shared, batch_events(shared, &batch, next));
         done(shared, batch.tip.position);
         return Ok(true);
     }
@@ -103,7 +103,10 @@ fn read_parsed(
                 why: format!("positions {next} to {last} are applied and not there"),
             });
         };
-        let events = records.iter().map(folded).collect();
+        let events = records
+            .iter()
+            .map(|record| folded(shared, record))
+            .collect();
         if send.send((events, tip)).is_err() {
             return Ok(());
         }
@@ -113,7 +116,7 @@ fn read_parsed(
 }
 
 /// The events of a batch from a position on, with their places.
-fn batch_events(batch: &Batch, first: u64) -> Vec<Folded> {
+fn batch_events(shared: &Shared, batch: &Batch, first: u64) -> Vec<Folded> {
     batch
         .records
         .iter()
@@ -121,14 +124,14 @@ fn batch_events(batch: &Batch, first: u64) -> Vec<Folded> {
         .filter(|(record, _)| record.position >= first)
         .map(|(record, event)| match event {
             Some(event) => Folded::Fact(placed(record, event.clone())),
-            None => passed(record),
+            None => folded(shared, record),
         })
         .collect()
 }
 
 /// A stored record as the views take it in.
-fn folded(record: &Record) -> Folded {
-    recorded(record).map_or_else(|| passed(record), Folded::Fact)
+fn folded(shared: &Shared, record: &Record) -> Folded {
+    recorded(shared, record).map_or_else(|| passed(record), Folded::Fact)
 }
 
 fn passed(record: &Record) -> Folded {
@@ -140,11 +143,11 @@ fn passed(record: &Record) -> Folded {
 }
 
 /// A stored record as the views see it; `None` where it is not a fact.
-pub(crate) fn recorded(record: &Record) -> Option<Recorded> {
-    if !record.verdict.is_fact() {
-        return None;
-    }
-    let read = stream::of_record(record).ok()?;
+pub(crate) fn recorded(shared: &Shared, record: &Record) -> Option<Recorded> {
+    let read = match record.verdict.is_fact() {
+        true => stream::of_record(record).ok()?,
+        false => shared.understood_later(record)?,
+    };
     Some(placed(record, Arc::new(read.event)))
 }
 

@@ -137,6 +137,7 @@ fn share(mut config: Config, host: Host, mut found: Found) -> Result<Shared, Fau
         writing,
         findings,
         missing,
+        due,
         ..
     } = found;
     let position = tip.as_ref().map_or(0, |tip| tip.position);
@@ -186,6 +187,7 @@ fn share(mut config: Config, host: Host, mut found: Found) -> Result<Shared, Fau
         stopping: AtomicBool::new(false),
         journal_bytes: AtomicU64::new(0),
         stream,
+        due: Mutex::new(due),
         conflicts_on_record: Mutex::default(),
     })
 }

@@ -11,14 +11,15 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use waybill_core::{Code, Refusal};
-use waybill_proto::{limits as wire, parse};
+use waybill_proto::{kinds::LEDGER_KINDS, limits as wire, parse};
 use waybill_store::{Fault, database::Database};
 
 use crate::{
     ask::AssumedFold,
     keeper, limits,
-    sender::{LEDGER_KINDS, Sender},
+    sender::Sender,
     shared::{Shared, Writing, lock, read, write},
+    stream::Condition,
     view_checkpoint,
     words::{Emitted, Heads, Refused, Rejection},
     writer::{Item, Job, Order, Parsed, busy, chain},
@@ -63,7 +64,7 @@ impl Ledger {
             .collect();
         if let Some(side) = self.shared.stream.clone() {
             let _room = Room(self.shared.clone(), count, size);
-            self.check_in_flight()?;
+            self.check_in_flight(&side)?;
             return self.emit_to_stream(&side, items, &sender.name).await;
         }
         let (reply, answer) = oneshot::channel();
@@ -164,6 +165,20 @@ impl Ledger {
     #[must_use]
     pub fn heads(&self) -> watch::Receiver<Heads> {
         self.shared.heads.subscribe()
+    }
+
+    /// How this ledger stands to its stream, and a way to wait for a change; `None` where it follows none.
+    #[must_use]
+    pub fn condition(&self) -> Option<watch::Receiver<Condition>> {
+        let stream = self.shared.stream.as_ref();
+        stream.map(|side| side.condition.subscribe())
+    }
+
+    /// How often the stream was found to be the one that is recorded, and a way to wait for the next time.
+    #[must_use]
+    pub fn compared(&self) -> Option<watch::Receiver<u64>> {
+        let stream = self.shared.stream.as_ref();
+        stream.map(|side| side.compared.subscribe())
     }
 
     /// Names the tree.

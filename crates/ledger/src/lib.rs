@@ -3,7 +3,8 @@
 //! Refuses to know: gRPC, HTTP, files, the terminal. Time and randomness come in through [`Host`]. Reading order:
 //! [`words`] (what goes in and comes out), `admit` (the verdict, pure), `leaf` (leaf and index keys, pure), `open` and
 //! `launch` (start-up), `writer` (journal first), `applier` (sled), `folder` and `view_checkpoint` (views), `keeper` (small things once a
-//! second), `scrubber`, [`ledger`] (the handle), `read`, `prove` and `ask` (what it answers), [`verify`], [`carry`] and [`loss`] (offline).
+//! second), `scrubber`, [`ledger`] (the handle), `read`, `prove` and `ask` (what it answers), [`stream`] (positions that a broker's stream
+//! gives), [`verify`], [`carry`] and [`loss`] (offline).
 
 mod admit;
 mod applier;

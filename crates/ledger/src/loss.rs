@@ -96,6 +96,7 @@ fn rename(place: &mut Place, config: &Config, host: &Host, head: &Head) -> Resul
     let options = journal::Options {
         segment_bytes: config.segment_bytes,
     };
+    let mut epoch = 0;
     let (mut journal, _) = Journal::recover(
         &place.journal_dir(),
         place.ledger_id(),
@@ -103,8 +104,15 @@ fn rename(place: &mut Place, config: &Config, host: &Host, head: &Head) -> Resul
         &leaf::PURE,
         None,
         0,
-        &mut |_| Ok(()),
+        &mut |frame| {
+            epoch = frame.records.last().map_or(epoch, |record| record.epoch);
+            Ok(())
+        },
     )?;
+    if epoch > 0 {
+        let rule = "of a stream, which has what is missing: serve the ledger with --nats, and it is read again";
+        return Err(refused("epoch", epoch, rule).into());
+    }
     let kept = journal.tip().position;
     if kept >= head.position {
         let rule = format!(

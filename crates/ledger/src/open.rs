@@ -34,6 +34,8 @@ pub(crate) struct Found {
     pub(crate) missing: Option<Damage>,
     /// The head of the tree that this one goes on from after a loss that was accepted (LEDGER J4).
     pub(crate) lost: Option<Head>,
+    /// A head that the journal does not reach yet and that the stream has: it is read from there again.
+    pub(crate) due: Option<Head>,
 }
 
 /// Reads what is on disk, brings the database up to the journal, and says what can be believed.
@@ -60,7 +62,11 @@ fn find_from(
 ) -> Result<Found, Fault> {
     let mut findings = Vec::new();
     let (database, meta) = open_database(config, &place, &mut findings)?;
-    let known = head.as_ref().map_or(0, |head| head.position);
+    // What a stream still has is no damage where it is missing here: it is read again.
+    let known = match config.stream {
+        Some(_) => 0,
+        None => head.as_ref().map_or(0, |head| head.position),
+    };
     let mut catch_up = CatchUp::new(config, &place, database, meta.as_ref(), known)?;
     let mut recovered = catch_up.run(meta.as_ref().map(|meta| &meta.tip), progress);
     if let (Err(Fault::Suspect { why }), Some(_)) = (&recovered, &meta) {
@@ -102,8 +108,9 @@ fn find_from(
         findings,
         missing,
         lost,
+        due: None,
     };
-    Ok(check_head(found, head.as_ref()))
+    check_head(found, head.as_ref(), config.stream.is_some())
 }
 
 /// What is missing behind the tip, when damage reaches that far or `known` positions were recorded.
@@ -169,7 +176,7 @@ fn epoch_leaf(found: &Found, last: &Record) -> Result<Option<Record>, Fault> {
 }
 
 /// Compares the journal with the head file, which may know of more (LEDGER J4).
-fn check_head(mut found: Found, head: Option<&Head>) -> Found {
+fn check_head(mut found: Found, head: Option<&Head>, has_stream: bool) -> Result<Found, Fault> {
     let reached = found.tip.as_ref().map_or(0, |tip| tip.position);
     let Some(head) = head else {
         if reached > 0 && found.lost.is_none() {
@@ -180,8 +187,28 @@ fn check_head(mut found: Found, head: Option<&Head>) -> Found {
                 remedy: "keep the state directory with the ledger; a new head file is written now".to_owned(),
             });
         }
-        return found;
+        return Ok(found);
     };
+    let follows = match reached {
+        0 => false,
+        reached => {
+            let last = found.database.record_checked(reached, &leaf::PURE)?;
+            last.is_some_and(|record| record.epoch > 0)
+        }
+    };
+    if reached < head.position && follows && has_stream && found.writing == Writing::Open {
+        found.findings.push(Finding {
+            severity: Severity::Warn,
+            code: "journal_behind_head",
+            text: format!(
+                "the journal ends at position {reached} and the head file knows position {}: the rest is read from the stream again",
+                head.position
+            ),
+            remedy: "nothing to do where the stream has it; the root is compared when it is reached".to_owned(),
+        });
+        found.due = Some(head.clone());
+        return Ok(found);
+    }
     let why = if reached < head.position {
         Some(format!(
             "the journal ends at position {reached} and the head file knows position {}",
@@ -195,14 +222,17 @@ fn check_head(mut found: Found, head: Option<&Head>) -> Found {
             severity: Severity::Fail,
             code: "journal_behind_head",
             text: why.clone(),
-            remedy: format!(
-                "put the missing tail back (a copy or an export), or accept the loss: `waybill ledger accept-loss --yes {} --ledger DIR`",
-                hex(&head.root)
-            ),
+            remedy: match follows {
+                true => "serve it with `--nats URL`: what is missing is read from the stream again".to_owned(),
+                false => format!(
+                    "put the missing tail back (a copy or an export), or accept the loss: `waybill ledger accept-loss --yes {} --ledger DIR`",
+                    hex(&head.root)
+                ),
+            },
         });
         found.writing = Writing::Closed(why);
     }
-    found
+    Ok(found)
 }
 
 /// Why the journal is not the one that the head file saw, if it is not.

@@ -31,6 +31,10 @@ impl Ledger {
 
     /// Adds why a leaf is no fact.
     fn explained(&self, mut entry: Entry) -> Entry {
+        entry.verdict = self.shared.verdict_now(&entry.record);
+        if entry.verdict.is_fact() {
+            return entry;
+        }
         let record = &entry.record;
         let first = (record.verdict == Verdict::Conflict).then(|| {
             let identity = Identity {
@@ -135,7 +139,8 @@ impl Ledger {
                 return Ok((entries, Some(position)));
             }
             let record = self.shared.record(position)?;
-            let wanted = record.filter(|record| is_wanted(filter.leaves, record.verdict));
+            let wanted =
+                record.filter(|record| is_wanted(filter.leaves, self.shared.verdict_now(record)));
             let entry = wanted.map(|record| self.explained(entry(record)));
             if let Some(entry) = entry.filter(|entry| matches(filter, entry)) {
                 entries.push(entry);
@@ -226,6 +231,7 @@ pub(crate) fn entry(record: Arc<Record>) -> Entry {
     let entities: Vec<Entity> = event.map(|event| event.entities).unwrap_or_default();
     Entry {
         leaf_hash: leaf::hash(&record),
+        verdict: record.verdict,
         event: wire,
         refusal: None,
         natural_key,

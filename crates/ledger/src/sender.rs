@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use waybill_core::{Code, Event, Refusal, event::RecordKind};
+use waybill_proto::kinds::OPERATOR_KINDS;
 
 /// Who hands events in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,15 +105,3 @@ impl Sender {
             .with_hint("emit under a source of your token, or ask for a token of this source"))
     }
 }
-
-/// What changes how others' events count, so that an emitter may not say it.
-const OPERATOR_KINDS: [&str; 1] = ["ledger.source_registered"];
-
-/// What only ledgers say, each under its own id.
-pub(crate) const LEDGER_KINDS: [&str; 5] = [
-    "ledger.created",
-    "ledger.conflict_detected",
-    "ledger.epoch_opened",
-    "ledger.rules_changed",
-    "ledger.loss_accepted",
-];

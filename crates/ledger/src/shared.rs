@@ -10,7 +10,11 @@ use std::{
 use tokio::sync::watch;
 use waybill_core::{Event, Time};
 use waybill_store::{
-    Damage, Hash, Record, Tip, database::Database, place::Place, seen::Seen, side_log::SideLog,
+    Damage, Hash, Record, Tip,
+    database::Database,
+    place::{Head, Place},
+    seen::Seen,
+    side_log::SideLog,
 };
 use waybill_tlog::{Frontier, checkpoint::SigningKey};
 use waybill_views::Facts;
@@ -118,6 +122,8 @@ pub(crate) struct Shared {
     pub(crate) journal_bytes: AtomicU64,
     /// The stream that gives the positions, where one does.
     pub(crate) stream: Option<Arc<Side>>,
+    /// A head that was known before and is not reached yet; the head file keeps it until then (LEDGER J4).
+    pub(crate) due: Mutex<Option<Head>>,
     /// Fingerprints of identities whose first conflict is known to be on record.
     pub(crate) conflicts_on_record: Mutex<HashSet<u64>>,
 }

@@ -11,13 +11,16 @@ use waybill_store::{
 use waybill_views::Facts;
 
 use crate::{
-    limits,
+    RULES_VERSION, limits,
     shared::{Shared, read, write},
     writer::chain,
 };
 
 /// Names the file.
 const VIEW: &str = "facts";
+
+/// What is folded depends on the views and on the rules by which leaves are facts (LEDGER A6).
+const VERSION: u32 = RULES_VERSION << 16 | Facts::CHECKPOINT_VERSION;
 
 /// Takes up the facts of the checkpoint, if it holds. Gives the position that they reach; zero without one.
 pub(crate) fn restore(shared: &Shared) -> u64 {
@@ -42,7 +45,7 @@ pub(crate) fn restore(shared: &Shared) -> u64 {
 }
 
 fn fits(shared: &Shared, stamp: &Stamp) -> bool {
-    stamp.view_version == Facts::CHECKPOINT_VERSION
+    stamp.view_version == VERSION
         && stamp.ledger_id == *shared.ledger_id
         && stamp.position <= shared.heads.borrow().applied
         && shared
@@ -76,7 +79,7 @@ fn keep(shared: &Shared, position: u64) -> Result<(), Fault> {
         return Ok(());
     }
     let stamp = Stamp {
-        view_version: Facts::CHECKPOINT_VERSION,
+        view_version: VERSION,
         ledger_id: shared.ledger_id.to_string(),
         position,
         root: shared.root_at(position)?,

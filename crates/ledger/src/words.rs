@@ -2,7 +2,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use waybill_core::{Entity, Identity, Refusal, Time};
-use waybill_store::{Fault, Hash, Record};
+use waybill_store::{Fault, Hash, Record, Verdict};
 
 use crate::stream::{StreamConfig, StreamStatus};
 
@@ -144,6 +144,8 @@ pub enum Key {
 pub struct Entry {
     /// The record; its bytes are the event's own, or the message's.
     pub record: Arc<Record>,
+    /// What is said of it now: an earlier version may not have understood it.
+    pub verdict: Verdict,
     /// The encoded event that the record means; `None` where none can be read.
     pub event: Option<bytes::Bytes>,
     /// Why it is no fact, where it is none and no repeat.

@@ -85,6 +85,30 @@ pub(crate) fn wanted(name: &str, replicas: u8) -> Value {
     })
 }
 
+/// The largest message that a ledger can record, headers included, in bytes: every message of the stream becomes a leaf,
+/// so one that could not be kept would bar the way of all that follow.
+const RECORDABLE_BYTES_MAX: u64 = 4 << 20;
+
+/// Refuses a stream that takes larger messages than a ledger can record. A stream without a limit of its own takes what the
+/// server takes.
+pub(crate) fn too_large(config: &Value, server_bytes_max: u64) -> Option<Finding> {
+    let own = config["max_msg_size"].as_u64().filter(|size| *size > 0);
+    let largest = own.map_or(server_bytes_max, |own| own.min(server_bytes_max));
+    (largest > RECORDABLE_BYTES_MAX).then(|| Finding {
+        severity: Severity::Refuse,
+        field: "max_msg_size",
+        value: own.map_or_else(
+            || format!("-1 (the server takes {server_bytes_max})"),
+            |own| own.to_string(),
+        ),
+        needed: "at most 4194304: a message that cannot be recorded would bar the way",
+        mend: format!(
+            "nats stream edit {} --max-msg-size={MESSAGE_BYTES_MAX}",
+            config["name"].as_str().unwrap_or_default()
+        ),
+    })
+}
+
 /// What is wrong with a stream's configuration, field by field; a field that is absent has its default.
 pub(crate) fn findings(config: &Value) -> Vec<Finding> {
     let mut check = Check {
@@ -419,6 +443,19 @@ mod tests {
             &["Refuse discard", "Refuse max_bytes"],
         );
         check(json!({"max_msg_size": 10}), &["Warn max_msg_size"]);
+    }
+
+    #[test]
+    fn messages_that_cannot_be_recorded_are_kept_out() {
+        let found =
+            |size: i64, server| too_large(&json!({ "name": "S", "max_msg_size": size }), server);
+        assert_eq!(found(-1, 1 << 20), None);
+        assert_eq!(found(1 << 20, 64 << 20), None);
+        assert_eq!(
+            found(-1, 8 << 20).unwrap().value,
+            "-1 (the server takes 8388608)"
+        );
+        assert_eq!(found(8 << 20, 64 << 20).unwrap().severity, Severity::Refuse);
     }
 
     #[test]

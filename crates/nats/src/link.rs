@@ -210,6 +210,7 @@ async fn client(
             std::future::ready(())
         });
     let servers = checked.servers.clone();
+    let patience = checked.settings.request_timeout;
     options.connect(servers).await.map_err(|error| {
         let text = chain(&error);
         match error.kind() {
@@ -218,11 +219,15 @@ async fn client(
             | ConnectErrorKind::Tls
             | ConnectErrorKind::ServerParse => LinkError::Refused(text),
             // A certificate that does not hold comes as an error of the socket.
-            ConnectErrorKind::Io
-                if text.contains("certificate") || text.contains("corrupt message") =>
-            {
+            ConnectErrorKind::Io if text.contains("certificate") => {
                 LinkError::Refused(format!("TLS: {text}"))
             }
+            ConnectErrorKind::Io if text.contains("corrupt message") => {
+                LinkError::Refused(format!("TLS: {text}: no TLS is spoken at that address"))
+            }
+            ConnectErrorKind::TimedOut => LinkError::Away(format!(
+                "no NATS server answers within {patience:?}: is another service at that address?"
+            )),
             _ => LinkError::Away(text),
         }
     })

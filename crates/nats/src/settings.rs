@@ -108,6 +108,11 @@ impl Checked {
     pub(crate) fn try_new(settings: &Settings) -> Result<Self, String> {
         name("stream", &settings.stream)?;
         name("consumer", &settings.consumer)?;
+        if let Some(prefix) = &settings.inbox_prefix {
+            prefix
+                .split('.')
+                .try_for_each(|token| name("inbox prefix", token))?;
+        }
         if settings.servers.is_empty() {
             return Err("no address of a NATS server was given".to_owned());
         }
@@ -156,7 +161,7 @@ impl Checked {
         match self.servers.iter().find(|it| !loopback(it.host())) {
             None => Ok(()),
             Some(server) => Err(format!(
-                "credentials would go to {} without TLS: use tls://, or allow plaintext where the network is yours alone",
+                "credentials would go to {} without TLS: use tls://, or allow plaintext (`--nats-allow-plaintext`) where the network is yours alone",
                 server.host()
             )),
         }
@@ -205,19 +210,22 @@ fn name(what: &str, name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the {what}'s name is {name:?}, not letters, digits, `_` and `-`"
+        "the name of the {what} is {name:?}, not letters, digits, `_` and `-`"
     ))
 }
 
 fn address(text: &str) -> Result<ServerAddr, String> {
     // The text may hold a password, so no message repeats it.
     if text.rsplit_once('@').is_some() {
-        return Err("a NATS address holds a user or a secret: put them in a file, which `ps` and logs do not show".to_owned());
+        return Err("an address of the broker holds a user or a secret: put them in a file, which `ps` and logs do not show".to_owned());
     }
-    let address: ServerAddr = text.parse().map_err(|error| format!("{text}: {error}"))?;
+    let rule = "not nats://HOST:PORT or tls://HOST:PORT";
+    let address: ServerAddr = text
+        .parse()
+        .map_err(|error| format!("an address of the broker is `{text}`, {rule}: {error}"))?;
     match address.scheme() {
         "nats" | "tls" if !address.host().is_empty() => Ok(address),
-        _ => Err(format!("{text} is not nats://host:port or tls://host:port")),
+        _ => Err(format!("an address of the broker is `{text}`, {rule}")),
     }
 }
 

@@ -160,7 +160,18 @@ impl Stream {
     /// The broker is away, or the stream is gone.
     pub async fn findings(&self) -> Result<Vec<Finding>, BrokerFault> {
         let info = self.info().await?;
-        Ok(config::findings(&info["config"]))
+        self.judge(&info).await
+    }
+
+    async fn judge(&self, info: &Value) -> Result<Vec<Finding>, BrokerFault> {
+        let config = &info["config"];
+        let largest = self.link.client().await?.server_info().max_payload;
+        let mut findings = config::findings(config);
+        findings.extend(config::too_large(config, largest as u64));
+        if self.allow_purge {
+            config::tolerate_purge(&mut findings);
+        }
+        Ok(findings)
     }
 
     /// How durable the server is now, by its monitoring address.
@@ -181,10 +192,7 @@ impl Stream {
     }
 
     async fn ensure_fit(&self) -> Result<(), Error> {
-        let mut findings = self.found_or_created().await?;
-        if self.allow_purge {
-            config::tolerate_purge(&mut findings);
-        }
+        let findings = self.found_or_created().await?;
         if findings.iter().any(|it| it.severity == Severity::Refuse) {
             let name = self.name.clone();
             return Err(Error::Unfit { name, findings });
@@ -194,7 +202,7 @@ impl Stream {
 
     async fn found_or_created(&self) -> Result<Vec<Finding>, BrokerFault> {
         if let Some(info) = self.found().await? {
-            return Ok(config::findings(&info["config"]));
+            return self.judge(&info).await;
         }
         let wanted = config::wanted(&self.name, self.replicas);
         let created =
@@ -202,11 +210,12 @@ impl Stream {
         match created {
             Ok(info) => {
                 tracing::info!(stream = self.name, "created the stream");
-                Ok(config::findings(&info["config"]))
+                self.judge(&info).await
             }
             // Somebody else was quicker.
             Err(error) if error.err_code == STREAM_NAME_IN_USE => {
-                self.info().await.map(|it| config::findings(&it["config"]))
+                let info = self.info().await?;
+                self.judge(&info).await
             }
             Err(error) if error.err_code == SUBJECTS_OVERLAP => Err(self.taken().await),
             Err(error) => Err(error.fault()),

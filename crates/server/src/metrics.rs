@@ -228,12 +228,12 @@ fn render_stream(page: &mut Page, stream: &StreamStatus) {
     );
     let hash = |hash: Option<[u8; 32]>| hash.map(hex::encode).unwrap_or_default();
     let (following, state, kind, ledger_leaf, broker_leaf) = match &stream.condition {
-        Condition::Following => (1, "following", String::new(), None, None),
-        Condition::Away(_) => (0, "away", String::new(), None, None),
+        Condition::Following => (1, "following", "", None, None),
+        Condition::Away(_) => (0, "away", "", None, None),
         Condition::Frozen(freeze) => (
             0,
             "frozen",
-            format!("{:?}", freeze.kind),
+            freeze.kind.as_str(),
             freeze.ledger_leaf,
             freeze.broker_leaf,
         ),
@@ -241,7 +241,7 @@ fn render_stream(page: &mut Page, stream: &StreamStatus) {
     let labels = [
         ("stream", stream.name.as_str()),
         ("state", state),
-        ("kind", &kind),
+        ("kind", kind),
         ("ledger_leaf", &hash(ledger_leaf)),
         ("broker_leaf", &hash(broker_leaf)),
     ];
@@ -266,6 +266,11 @@ fn render_stream(page: &mut Page, stream: &StreamStatus) {
     for (name, help, value) in gauges {
         page.gauge(name, help, value);
     }
+    page.counter(
+        "waybill_stream_compared_total",
+        "Times that the broker's last recorded message was the one that is recorded, since start.",
+        stream.compared_count,
+    );
     page.counter(
         "waybill_stream_redelivered_total",
         "Messages that came again and were dropped, since start.",

@@ -15,6 +15,12 @@ pub(super) fn line(basis: Option<&Basis>) -> String {
             words::minute(basis.evaluated_time.as_ref())
         ));
     }
+    if basis.refused_leaf_count > 0 {
+        text.push_str(&format!(
+            " · {} refused (waybill log --refused)",
+            words::plural(basis.refused_leaf_count, "message is", "messages are")
+        ));
+    }
     let knowledge = basis
         .knowledge
         .as_ref()

@@ -14,7 +14,7 @@ use crate::{
     json,
     output::{self, Style, clean},
     source::Source,
-    table::{Table, styled},
+    table::{Table, shorten, styled},
     when, words,
 };
 
@@ -22,6 +22,8 @@ use super::{identity, status, trace};
 
 /// Rows of a table where nothing is said.
 const ROWS: u64 = 50;
+/// A person's keyed hash is longer than anybody reads; `event show` has all of it.
+const ACTOR_WIDTH: usize = 20;
 /// Events asked for at once.
 const PAGE: u64 = 500;
 
@@ -253,7 +255,10 @@ impl<'a> Shown<'a> {
     fn finish(mut self, applied_position: u64) -> Result<(), Failure> {
         match &mut self.form {
             Form::Table(table) if table.is_empty() => output::say("nothing is recorded that fits"),
-            Form::Table(_) | Form::Lines => {}
+            Form::Table(table) => {
+                self.form = Form::Table(table.clone().without_empty_last());
+            }
+            Form::Lines => {}
             Form::Answer(answer) => {
                 answer.applied_position = applied_position;
                 return self.context.out.message("ListEventsResponse", answer);
@@ -266,13 +271,13 @@ impl<'a> Shown<'a> {
 /// Columns of the table; where events follow as they come, every piece lines up with the one before.
 fn columns(header: bool, follow: bool) -> Table {
     let names = if header {
-        ["SEQ>", "HAPPENED", "KIND", "WHAT…", "SOURCE"]
+        ["SEQ>", "HAPPENED", "KIND", "WHAT…", "SOURCE", "SENDER"]
     } else {
-        [">", "", "", "…", ""]
+        [">", "", "", "…", "", ""]
     };
     let table = Table::new(&names);
     if follow {
-        table.at_least(&[7, 17, 20, 40])
+        table.at_least(&[7, 17, 20, 40, 24])
     } else {
         table
     }
@@ -303,7 +308,19 @@ fn row(recorded: &RecordedEvent) -> Vec<crate::table::Cell> {
         clean(&recorded.kind).into(),
         what.into(),
         styled(Style::Faint, clean(&event.source)),
+        styled(Style::Faint, sender(recorded)),
     ]
+}
+
+/// Who sent it: a name that the ledger verified, else whom the event names, which anybody can write.
+fn sender(recorded: &RecordedEvent) -> String {
+    let event = recorded.event.as_ref();
+    let actor = event.and_then(|event| event.actor.as_ref());
+    match (recorded.sender.as_str(), actor) {
+        ("", None) => String::new(),
+        ("", Some(actor)) => format!("{} (claimed)", shorten(&clean(&actor.id), ACTOR_WIDTH)),
+        (sender, _) => clean(sender),
+    }
 }
 
 /// The row of a leaf that is no fact: what it is instead, and why.
@@ -334,6 +351,7 @@ fn not_a_fact(recorded: &RecordedEvent) -> Option<Vec<crate::table::Cell>> {
         styled(Style::Faint, word.to_owned()),
         what.trim().to_owned().into(),
         styled(Style::Faint, source),
+        styled(Style::Faint, sender(recorded)),
     ])
 }
 

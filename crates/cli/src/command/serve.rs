@@ -9,6 +9,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
 };
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 use waybill_ledger::Ledger;
 use waybill_server::Settings;
 
@@ -25,6 +30,9 @@ mod door;
 mod stream;
 
 const LISTEN: &str = "127.0.0.1:8420";
+/// The NATS library tells us what happens to the connection, and `waybill-nats` says so once, with the reason: the library's
+/// own lines would say it again.
+const RETOLD: &str = "async_nats";
 
 /// Serves until it is told to stop.
 pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<(), Ended> {
@@ -198,14 +206,17 @@ fn log_format(context: &Context, args: &ServeArgs) -> Result<LogFormat, Failure>
 /// Logs go to stderr: stdout is for data.
 fn start_logging(format: LogFormat) {
     let colour = io::stderr().is_terminal() && var("NO_COLOR").is_none_or(|value| value.is_empty());
-    let builder = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_target(false)
-        .with_max_level(tracing::Level::INFO);
+        .with_target(false);
+    let shown = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target(RETOLD, LevelFilter::OFF);
+    let shown = tracing_subscriber::registry().with(shown);
     // A second subscriber in one process is a test's; the first one stays.
     let _ = match format {
-        LogFormat::Text => builder.with_ansi(colour).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => shown.with(lines.with_ansi(colour)).try_init(),
+        LogFormat::Json => shown.with(lines.json()).try_init(),
     };
 }
 

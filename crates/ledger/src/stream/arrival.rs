@@ -4,6 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waybill_core::{Code, Event, Refusal, Time};
 use waybill_proto::{
+    kinds::LEDGER_KINDS,
     message::{self, Refused},
     parse,
     subject::Door,
@@ -11,7 +12,7 @@ use waybill_proto::{
 use waybill_store::{Hash, Record, Verdict};
 
 use super::broker::{Headers, Message};
-use crate::{admit::RULES_VERSION, leaf, sender::LEDGER_KINDS};
+use crate::{admit::RULES_VERSION, leaf};
 
 /// A message as the writer takes it.
 #[derive(Debug)]

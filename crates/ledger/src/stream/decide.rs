@@ -23,8 +23,10 @@ const PUBLISHES_AT_ONCE: usize = 256;
 pub struct Decision {
     /// Root at the head, as it was shown.
     pub head_root: Vec<u8>,
-    /// Who.
+    /// Who, as they say.
     pub who: String,
+    /// Who, as verified; empty where nobody was asked.
+    pub sender: String,
     /// Why; not empty.
     pub why: String,
 }
@@ -245,11 +247,15 @@ impl Ledger {
         let time = durable.record_time.unwrap_or_default();
         let opener = with_first_leaf(&*side.broker, opener, &state, time).await?;
         let said = Said {
-            who: decision.who.clone(),
+            who: match decision.who.is_empty() {
+                true => decision.sender.clone(),
+                false => decision.who.clone(),
+            },
             why: decision.why.clone(),
         };
         let host = &self.shared.host;
-        publish::publish_own(&*side.broker, &opener.event(&said, (host.clock)()), host).await?;
+        let event = opener.event(&said, (host.clock)());
+        publish::publish_own(&*side.broker, &event, &decision.sender, host).await?;
         side.decided.notify_one();
         Ok(Decided {
             epoch: opener.epoch,
@@ -268,11 +274,6 @@ fn was_published(record: &Record) -> bool {
 
 fn unfit(freeze: &Freeze, other: &str) -> DecisionFailure {
     let rule = "not a reason for this decision";
-    let refusal = Refusal::new(
-        Code::Contradiction,
-        "decision",
-        format!("{:?}", freeze.kind),
-        rule,
-    );
+    let refusal = Refusal::new(Code::Contradiction, "decision", freeze.kind.as_str(), rule);
     DecisionFailure::Refused(refusal.with_hint(format!("{}; use {other}", freeze.reason)))
 }

@@ -113,8 +113,7 @@ impl Ledger {
         }
         let root = self.shared.root_at(peer.position).ok()?;
         if root != peer.root {
-            *lock(&side.diverged) = Some(differs(peer, &root));
-            side.decided.notify_one();
+            side.diverge(differs(peer, &root));
         }
         Some(root == peer.root)
     }

@@ -19,13 +19,16 @@ use crate::{
     admit::{self, RULES_VERSION},
     leaf,
     ledger::Ledger,
-    shared::read,
+    shared::{Writing, read},
     words::{Emitted, Host, Refused, Rejection},
     writer::{Item, Parsed, busy},
 };
 
 /// Events on their way through the broker at once; more are told to wait.
 const IN_FLIGHT_MAX: usize = 20_000;
+
+/// Messages of the stream that may still be to record before an event that is published now would wait too long behind them.
+const BACKLOG_MAX: u64 = 100_000;
 
 /// What becomes of one item.
 enum Slot {
@@ -52,6 +55,11 @@ impl Ledger {
     ) -> Result<Vec<Emitted>, Rejection> {
         if let Some(rejection) = side.rejection() {
             return Err(rejection);
+        }
+        // What is published now would wait in the stream until the journal is written again.
+        let writing = read(&self.shared.writing).clone();
+        if writing != Writing::Open {
+            return Err(writing.rejection());
         }
         let epoch = side.line().map(|line| line.epoch);
         let slots = items.into_iter().map(|item| self.slot(side, item, sender));
@@ -140,7 +148,12 @@ impl Ledger {
             identity: event.identity,
             wire: bytes,
             outgoing,
-            ack: ack.map_err(unknown)?,
+            ack: ack
+                .inspect(|ack| {
+                    side.broker_sequence
+                        .fetch_max(ack.sequence, Ordering::Relaxed);
+                })
+                .map_err(unknown)?,
         })))
     }
 
@@ -259,10 +272,15 @@ impl Ledger {
     }
 
     /// Room for events on their way through the broker.
-    pub(crate) fn check_in_flight(&self) -> Result<(), Rejection> {
+    pub(crate) fn check_in_flight(&self, side: &Side) -> Result<(), Rejection> {
         let queued = self.shared.counts.queued_events.load(Ordering::Relaxed);
-        match queued >= IN_FLIGHT_MAX {
-            true => Err(busy("too many events are on their way through the broker")),
+        if queued >= IN_FLIGHT_MAX {
+            return Err(busy("too many events are on their way through the broker"));
+        }
+        let recorded = side.line().map_or(0, |line| line.last_sequence);
+        let there = side.broker_sequence.load(Ordering::Relaxed);
+        match there.saturating_sub(recorded) > BACKLOG_MAX {
+            true => Err(busy("the ledger lags behind the stream")),
             false => Ok(()),
         }
     }
@@ -329,12 +347,13 @@ fn header(name: &str, value: String) -> (String, String) {
 pub(crate) async fn publish_own(
     broker: &dyn Broker,
     event: &pb::Event,
+    sender: &str,
     host: &Host,
 ) -> Result<Acknowledged, BrokerFault> {
     let wire = Bytes::from(event.encode_to_vec());
     let own = |refusal: Refusal| BrokerFault::Refused(refusal.to_string());
     let parsed = parse::parse(&wire).map_err(own)?;
-    let outgoing = outgoing(&parsed, wire, "", "", host).map_err(own)?;
+    let outgoing = outgoing(&parsed, wire, "", sender, host).map_err(own)?;
     broker.publish(outgoing).await
 }
 

@@ -70,12 +70,8 @@ pub async fn join(broker: &dyn Broker, name: &str, host: &Host) -> Result<Joined
         let state = broker.state().await?;
         let opener = Opener::new(&ledger_id, 1, (0, EMPTY_ROOT), name, state.first_sequence);
         let opener = with_first_leaf(broker, opener, &state, Time::default()).await?;
-        publish::publish_own(
-            broker,
-            &opener.event(&Said::default(), (host.clock)()),
-            host,
-        )
-        .await?;
+        let event = opener.event(&Said::default(), (host.clock)());
+        publish::publish_own(broker, &event, "", host).await?;
     }
     Err(BrokerFault::Refused(format!(
         "stream {name} took the message that opens its first epoch and does not show it"
@@ -92,7 +88,16 @@ async fn find_opener(
     broker: &dyn Broker,
     wanted: impl Fn(&Opener) -> bool,
 ) -> Result<Option<Opener>, BrokerFault> {
-    let mut from = 1;
+    find_opener_behind(broker, 0, wanted).await
+}
+
+/// The same behind a sequence.
+async fn find_opener_behind(
+    broker: &dyn Broker,
+    sequence: u64,
+    wanted: impl Fn(&Opener) -> bool,
+) -> Result<Option<Opener>, BrokerFault> {
+    let mut from = sequence + 1;
     loop {
         let Some(message) = broker
             .first_match(subject::EPOCH_OPENED_FILTER, from)
@@ -157,11 +162,18 @@ impl Ledger {
         let own = |opener: &Opener| {
             opener.ledger_id == self.shared.ledger_id && opener.epoch == line.epoch + 1
         };
-        let next = find_opener(&*side.broker, own).await?;
+        // Up to here it was looked before, and the stream was the one that is recorded.
+        let looked = side.looked_until.load(Ordering::Relaxed);
+        let next = find_opener_behind(&*side.broker, looked, own).await?;
         if let Some(opener) = next.as_ref().filter(|opener| self.is_at(opener)) {
             return Ok(Settled::Open(opener.clone()));
         }
         if let Compared::Broken(freeze) = self.compare(side, &line, &state).await? {
+            side.looked_until.store(0, Ordering::Relaxed);
+            let next = find_opener(&*side.broker, own).await?;
+            if let Some(opener) = next.as_ref().filter(|opener| self.is_at(opener)) {
+                return Ok(Settled::Open(opener.clone()));
+            }
             return Ok(Settled::Frozen(match next {
                 None => self.or_foreign(side, freeze).await?,
                 Some(opener) => self.passed(&opener, Some(freeze)),
@@ -171,7 +183,14 @@ impl Ledger {
             Some(opener) if opener.first_sequence <= line.last_sequence + 1 => {
                 Ok(Settled::Frozen(self.passed(&opener, None)))
             }
-            next => Ok(Settled::Follow(line, next)),
+            next => {
+                side.compared.send_modify(|count| *count += 1);
+                if next.is_none() {
+                    side.looked_until
+                        .store(line.last_sequence, Ordering::Relaxed);
+                }
+                Ok(Settled::Follow(line, next))
+            }
         }
     }
 
@@ -194,7 +213,7 @@ impl Ledger {
             let opener = with_first_leaf(&*side.broker, opener, state, time).await?;
             let host = &self.shared.host;
             let event = opener.event(&Said::default(), (host.clock)());
-            publish::publish_own(&*side.broker, &event, host).await?;
+            publish::publish_own(&*side.broker, &event, "", host).await?;
         }
         Err(BrokerFault::Away(
             "the message that opens the epoch cannot be read back yet".to_owned(),

@@ -63,6 +63,25 @@ pub struct Freeze {
     pub broker_leaf: Option<Hash>,
 }
 
+impl Freeze {
+    /// What was read from the stream again is not what the head file knew.
+    pub(crate) fn of_another_head(position: u64, known: &Hash, found: &Hash) -> Self {
+        Self {
+            kind: FreezeKind::Inconsistent,
+            reason: format!(
+                "the head file knows root {} at position {position}, and what the stream gave again has root {}: the stream is not the one \
+                 that was recorded",
+                hex(known),
+                hex(found)
+            ),
+            remedy: "restore a copy or an export that reaches that position, in an empty directory"
+                .to_owned(),
+            ledger_leaf: None,
+            broker_leaf: None,
+        }
+    }
+}
+
 /// What happened to the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreezeKind {
@@ -83,6 +102,23 @@ pub enum FreezeKind {
     PeerDiffers,
     /// The stream's sequences do not fit the positions that are recorded: a fault of this program or of its files.
     Inconsistent,
+}
+
+impl FreezeKind {
+    /// One word, the same in logs, metrics and answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LostTail => "lost_tail",
+            Self::Differs => "differs",
+            Self::Gap(..) => "gap",
+            Self::Foreign => "foreign",
+            Self::Ahead => "ahead",
+            Self::Behind => "behind",
+            Self::PeerDiffers => "peer_differs",
+            Self::Inconsistent => "inconsistent",
+        }
+    }
 }
 
 /// A replica that was heard of.
@@ -111,6 +147,8 @@ pub struct StreamStatus {
     pub recorded_sequence: u64,
     /// Last sequence that the broker was known to have.
     pub broker_sequence: u64,
+    /// How often since start the broker's message at the last recorded sequence was the one that is recorded.
+    pub compared_count: u64,
     /// Messages that came again.
     pub redelivered_count: u64,
     /// Messages whose time was before the one before them.
@@ -132,6 +170,10 @@ pub(crate) struct Side {
     pub(crate) line: RwLock<Option<Line>>,
     pub(crate) condition: watch::Sender<Condition>,
     pub(crate) broker_sequence: AtomicU64,
+    /// Up to which sequence no message that opens the next epoch was found.
+    pub(crate) looked_until: AtomicU64,
+    /// How often the stream was found to be the one that is recorded.
+    pub(crate) compared: watch::Sender<u64>,
     pub(crate) redelivered: AtomicU64,
     pub(crate) clamped: AtomicU64,
     /// Wakes the follower: somebody decided.
@@ -159,11 +201,19 @@ impl Side {
             line: RwLock::new(line),
             condition: watch::Sender::new(Condition::Away("not connected yet".to_owned())),
             broker_sequence: AtomicU64::new(0),
+            looked_until: AtomicU64::new(0),
+            compared: watch::Sender::new(0),
             redelivered: AtomicU64::new(0),
             clamped: AtomicU64::new(0),
             decided: Notify::new(),
             peers: Mutex::default(),
         }
+    }
+
+    /// Stops taking in anything before the next start.
+    pub(crate) fn diverge(&self, freeze: Freeze) {
+        *lock(&self.diverged) = Some(freeze);
+        self.decided.notify_one();
     }
 
     pub(crate) fn line(&self) -> Option<Line> {
@@ -193,8 +243,8 @@ impl Side {
             }
             Condition::Frozen(freeze) => {
                 tracing::error!(
-                    stream = %self.name, kind = ?freeze.kind, reason = freeze.reason, remedy = freeze.remedy,
-                    ledger_leaf = ?freeze.ledger_leaf.map(|hash| hex(&hash)), broker_leaf = ?freeze.broker_leaf.map(|hash| hex(&hash)),
+                    stream = %self.name, kind = freeze.kind.as_str(), reason = freeze.reason, remedy = freeze.remedy,
+                    ledger_leaf = freeze.ledger_leaf.map(|hash| hex(&hash)), broker_leaf = freeze.broker_leaf.map(|hash| hex(&hash)),
                     "ingest is frozen; reads go on"
                 );
             }
@@ -222,6 +272,7 @@ impl Side {
             recorded_sequence: line.as_ref().map_or(0, |line| line.last_sequence),
             base: line.map(|line| (line.base, line.first_sequence)),
             broker_sequence: self.broker_sequence.load(Ordering::Relaxed),
+            compared_count: *self.compared.borrow(),
             redelivered_count: self.redelivered.load(Ordering::Relaxed),
             clamped_count: self.clamped.load(Ordering::Relaxed),
             fitness: read(&self.fitness).clone(),

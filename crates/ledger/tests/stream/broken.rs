@@ -16,6 +16,7 @@ fn decision(root: [u8; 32]) -> Decision {
         who: "hmac-sha256:5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e"
             .to_owned(),
         why: "the disk of the broker was replaced".to_owned(),
+        sender: "operator".to_owned(),
     }
 }
 
@@ -172,7 +173,7 @@ fn what_the_broker_lost_is_put_back_and_nothing_doubles() {
         assert_eq!(emitted.position, 19);
     });
     // Everything stands after a start.
-    following.close();
+    following.close(&runtime);
     let again = bed.follow(&runtime, &broker);
     runtime.block_on(async {
         again.reach(19).await;
@@ -219,8 +220,8 @@ fn two_ledgers_follow_one_decision_and_one_that_is_ahead_does_not() {
     // The third has one more than the others when the broker rolls back.
     let third = beds[2].follow(&runtime, &broker);
     runtime.block_on(third.reach(12));
-    first.close();
-    second.close();
+    first.close(&runtime);
+    second.close(&runtime);
     publish(&broker, "only the third", "x");
     runtime.block_on(third.reach(13));
     broker.change(true, |state| state.roll_back(5));
@@ -249,7 +250,7 @@ fn two_ledgers_follow_one_decision_and_one_that_is_ahead_does_not() {
 fn a_broker_that_is_away_is_waited_for() {
     let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
     let following = ten(&runtime, &bed, &broker);
-    following.close();
+    following.close(&runtime);
     broker.away(true);
     let following = bed.follow(&runtime, &broker);
     runtime.block_on(async {
@@ -313,4 +314,119 @@ fn a_clock_that_goes_back_is_clamped_and_told() {
         publish(&broker, "c12", "x");
         following.reach(15).await;
     });
+}
+
+#[test]
+fn a_record_that_was_changed_in_one_of_two_replicas_is_noticed_by_both() {
+    let (runtime, broker, changed) = (runtime(), Fake::new(), Fake::new());
+    let beds = [Bed::new(1), Bed::new(2)];
+    let first = ten(&runtime, &beds[0], &broker);
+    // The second has read another fifth message; all that follow are the same.
+    let state = broker.lock().clone();
+    changed.change(true, |other| {
+        *other = state;
+        let fifth = other.messages.get_mut(&5).unwrap();
+        fifth.payload = crate::kit::bytes(&commit("c3", "changed"));
+    });
+    let second = beds[1].follow(&runtime, &changed);
+    runtime.block_on(second.reach(12));
+    second.close(&runtime);
+    let second = beds[1].follow(&runtime, &broker);
+    runtime.block_on(async {
+        for following in [&first, &second] {
+            let freeze = following.frozen().await;
+            assert_eq!(freeze.kind, FreezeKind::PeerDiffers, "{}", freeze.reason);
+            let peers = following.ledger.status().stream.unwrap().peers;
+            assert_eq!(peers[0].same, Some(false));
+        }
+        // Nothing that was recorded is touched, and nothing more comes in.
+        publish(&broker, "later", "x");
+        let refused = first.emit(&[commit("new", "x")]).await.unwrap_err();
+        assert!(refused.to_string().contains("replica"), "{refused}");
+        assert_eq!(first.ledger.status().heads.durable, 12);
+    });
+}
+
+#[test]
+fn replicas_that_agree_say_so() {
+    let (runtime, broker) = (runtime(), Fake::new());
+    let beds = [Bed::new(1), Bed::new(2)];
+    let first = ten(&runtime, &beds[0], &broker);
+    let second = beds[1].follow(&runtime, &broker);
+    runtime.block_on(async {
+        second.reach(12).await;
+        for (following, other) in [(&first, &second), (&second, &first)] {
+            loop {
+                following.compared().await;
+                let peers = following.ledger.status().stream.unwrap().peers;
+                let said = peers
+                    .iter()
+                    .find(|peer| peer.instance_id == other.ledger.instance_id());
+                if said.is_some_and(|peer| peer.position == 12 && peer.same == Some(true)) {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn an_older_copy_of_the_directory_is_brought_up_from_the_stream_and_compared_with_the_head() {
+    for changed in [false, true] {
+        let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
+        let (data, older) = (bed.root.join("data"), bed.root.join("older"));
+        ten(&runtime, &bed, &broker).close(&runtime);
+        copy(&data, &older);
+        let following = bed.follow(&runtime, &broker);
+        for number in 10..20 {
+            publish(&broker, &format!("c{number}"), "x");
+        }
+        runtime.block_on(following.reach(22));
+        let root = runtime.block_on(following.root(22));
+        following.close(&runtime);
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(&older, &data).unwrap();
+        if changed {
+            let event = commit("c15", "other words");
+            let payload = crate::kit::bytes(&event);
+            broker.change(true, |state| {
+                state.messages.get_mut(&17).unwrap().payload = payload
+            });
+        }
+        let following = bed.follow(&runtime, &broker);
+        let findings = following.ledger.status().findings;
+        assert!(findings.iter().any(|it| it.code == "journal_behind_head"));
+        runtime.block_on(async {
+            if changed {
+                let freeze = following.frozen().await;
+                assert_eq!(freeze.kind, FreezeKind::Inconsistent, "{}", freeze.reason);
+            } else {
+                following.reach(22).await;
+                assert_eq!(following.root(22).await, root);
+            }
+        });
+        following.close(&runtime);
+        // What the head file knew is kept until it is reached.
+        let again = bed.follow(&runtime, &broker);
+        let behind = again
+            .ledger
+            .status()
+            .findings
+            .iter()
+            .any(|it| it.code == "journal_behind_head");
+        assert_eq!(behind, changed);
+        again.close(&runtime);
+    }
 }

@@ -35,14 +35,14 @@ fn a_new_ledger_takes_what_was_published_before_it_and_after() {
         assert_eq!((receipt.position, receipt.salt), (4, None));
     });
     let root = runtime.block_on(following.root(4));
-    following.close();
+    following.close(&runtime);
     let again = bed.follow(&runtime, &broker);
     publish(&broker, "later", "three");
     runtime.block_on(async {
         again.reach(5).await;
         assert_eq!(again.root(4).await, root);
     });
-    again.close();
+    again.close(&runtime);
     let report = verify::directory(&bed.root.join("data"), &[], &mut |_| {}).unwrap();
     assert_eq!(report.position, 5);
 }
@@ -183,7 +183,7 @@ fn what_is_no_event_is_a_leaf_and_blocks_nothing() {
         );
     });
     // The same after a start that has only the journal.
-    following.close();
+    following.close(&runtime);
     std::fs::remove_dir_all(bed.root.join("data/sled")).unwrap();
     let again = bed.follow(&runtime, &broker);
     runtime.block_on(async {
@@ -271,7 +271,7 @@ fn a_ledger_of_its_own_moves_to_a_stream_and_keeps_its_history() {
         assert_eq!(again.position, 2);
         assert_eq!(following.ledger.status().epoch, 1);
     });
-    following.close();
+    following.close(&runtime);
     // Without the stream it is for reading.
     let local = bed.local();
     let why = runtime

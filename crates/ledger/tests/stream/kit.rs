@@ -131,15 +131,29 @@ impl Following {
 
     /// Waits until the condition is as wanted.
     pub(crate) async fn until(&self, wanted: impl Fn(&Condition) -> bool) -> Condition {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let condition = self.condition();
-            if wanted(&condition) {
-                return condition;
-            }
-            assert!(tokio::time::Instant::now() < end, "{condition:?}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        let mut condition = self.ledger.condition().unwrap();
+        let reached = tokio::time::timeout(PATIENCE, condition.wait_for(wanted)).await;
+        match reached {
+            Ok(reached) => reached.unwrap().clone(),
+            Err(_) => panic!("{:?}", self.condition()),
         }
+    }
+
+    /// Waits until the stream was compared once more from beginning to end, or is frozen.
+    pub(crate) async fn compared(&self) {
+        let mut compared = self.ledger.compared().unwrap();
+        let mut condition = self.ledger.condition().unwrap();
+        // One comparison may be under way already; the one after it begins now or later.
+        let due = *compared.borrow() + 2;
+        let frozen = condition.wait_for(|it| matches!(it, Condition::Frozen(_)));
+        let compared = compared.wait_for(|count| *count >= due);
+        let either = async {
+            tokio::select! {
+                reached = compared => drop(reached.unwrap()),
+                reached = frozen => drop(reached.unwrap()),
+            }
+        };
+        tokio::time::timeout(PATIENCE, either).await.unwrap();
     }
 
     pub(crate) async fn frozen(&self) -> Freeze {
@@ -183,8 +197,10 @@ impl Following {
     }
 
     /// Stops as a service does.
-    pub(crate) fn close(self) {
+    pub(crate) fn close(self, runtime: &Runtime) {
         self.task.abort();
+        // It holds the ledger, and with it the directory, until it has ended.
+        drop(runtime.block_on(self.task));
         self.ledger.close().unwrap();
     }
 }

@@ -78,23 +78,16 @@ fn happen(broker: &Fake, act: &Act, noticed: bool) {
 /// Waits until the ledger has either everything that the stream has, or refuses it; then what it has of the stream is what
 /// the stream has.
 async fn settled(following: &Following, broker: &Fake) -> bool {
-    let condition = loop {
-        let condition = following.condition();
-        let last = broker.lock().last;
-        let recorded = following.ledger.status().stream.unwrap().recorded_sequence;
-        match condition {
-            Condition::Frozen(_) => break condition,
-            Condition::Following if recorded == last => {
-                // What is compared every 20 ms has been compared since.
-                tokio::time::sleep(std::time::Duration::from_millis(60)).await;
-                if following.condition() == Condition::Following {
-                    break condition;
-                }
-            }
-            _ => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+    loop {
+        following.compared().await;
+        if matches!(following.condition(), Condition::Frozen(_)) {
+            return false;
         }
-    };
-    condition == Condition::Following
+        let recorded = following.ledger.status().stream.unwrap().recorded_sequence;
+        if following.condition() == Condition::Following && recorded == broker.lock().last {
+            return true;
+        }
+    }
 }
 
 proptest! {
@@ -108,7 +101,7 @@ proptest! {
         for (act, noticed) in &acts {
             happen(&broker, act, *noticed);
             if matches!(act, Act::Restart) {
-                following.close();
+                following.close(&runtime);
                 following = bed.follow(&runtime, &broker);
             }
             if !runtime.block_on(settled(&following, &broker)) {
@@ -142,7 +135,7 @@ proptest! {
             let act = if *id == 0 { Act::Poison } else { Act::Publish(*id) };
             happen(&broker, &act, false);
             if *restart && id % 3 == 0 {
-                first.close();
+                first.close(&runtime);
                 first = one.follow(&runtime, &broker);
             }
         }

@@ -1,7 +1,7 @@
 //! Streams that are created, and streams that others created.
 use serde_json::{Value, json};
 use waybill_fixture::nats::{Options, Server};
-use waybill_nats::{Error, Finding, Severity, Sync, connect};
+use waybill_nats::{Error, Finding, Settings, Severity, Sync, connect};
 
 use crate::kit::{each, settings, stream};
 
@@ -126,7 +126,17 @@ fn what_is_only_weaker_is_told_and_followed() {
             "max_msgs": 1000, "max_msg_size": 1000, "duplicate_window": 1_000_000_000u64, "storage": "file",
         });
         api(&server, "STREAM.CREATE.WAYBILL_EVENTS", config).await;
-        let findings = stream(&server).await.findings().await.unwrap();
+        let refused = connect(&settings(&server)).await.unwrap_err();
+        let Error::Unfit { findings, .. } = refused else {
+            panic!("{refused}");
+        };
+        let purges = ["deny_delete", "deny_purge"];
+        assert_eq!(fields(&findings, Severity::Refuse), purges);
+        let allowed = Settings {
+            allow_purge: true,
+            ..settings(&server)
+        };
+        let findings = connect(&allowed).await.unwrap().findings().await.unwrap();
         let expected = [
             "max_msgs",
             "max_msg_size",

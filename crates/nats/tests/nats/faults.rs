@@ -94,7 +94,11 @@ fn a_hole_and_a_purge_are_read_as_what_is_there() {
         };
         let config = r#"{"name":"WAYBILL_EVENTS","subjects":["waybill.events.v1.>","waybill.gate.v1.>"],"discard":"new"}"#;
         api("STREAM.CREATE", config).await;
-        let stream = stream(&server).await;
+        let allowed = waybill_nats::Settings {
+            allow_purge: true,
+            ..settings(&server)
+        };
+        let stream = waybill_nats::connect(&allowed).await.unwrap();
         for n in 0..10 {
             publish(&stream, &n.to_string()).await;
         }

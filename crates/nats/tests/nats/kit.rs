@@ -39,12 +39,15 @@ pub(crate) async fn stream(server: &Server) -> Stream {
     connect(&settings(server)).await.expect("it connects")
 }
 
+/// Publishes, again while the broker is away: a connection that comes back may break once more first.
 pub(crate) async fn publish(stream: &Stream, payload: &str) -> u64 {
-    let acknowledged = stream
-        .publish(outgoing(payload))
-        .await
-        .expect("it is stored");
-    acknowledged.sequence
+    loop {
+        match stream.publish(outgoing(payload)).await {
+            Ok(acknowledged) => return acknowledged.sequence,
+            Err(BrokerFault::Away(_)) => {}
+            Err(fault) => panic!("{fault}"),
+        }
+    }
 }
 
 pub(crate) fn outgoing(payload: &str) -> Outgoing {

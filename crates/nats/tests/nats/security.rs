@@ -306,17 +306,24 @@ fn settings_that_are_not_safe_are_refused_before_anything_is_sent() {
     refused(at(&["nats://me:canary@localhost"]), "put them in a file");
     refused(at(&["canary@localhost:4222"]), "put them in a file");
     refused(at(&["http://localhost"]), "invalid scheme");
-    refused(at(&["ws://localhost"]), "not nats://host:port");
+    refused(at(&["ws://localhost"]), "not nats://HOST:PORT");
     refused(
         Settings {
             stream: "a.b".to_owned(),
             ..at(&["localhost"])
         },
-        "the stream's name is \"a.b\"",
+        "the name of the stream is \"a.b\"",
+    );
+    refused(
+        Settings {
+            inbox_prefix: Some("_INBOX.a b".to_owned()),
+            ..at(&["localhost"])
+        },
+        "the name of the inbox prefix is \"a b\"",
     );
     refused(
         Settings::new(vec!["localhost".to_owned()], "a b"),
-        "the consumer's name is \"a b\"",
+        "the name of the consumer is \"a b\"",
     );
 
     let with = |servers: &[&str], credentials| Settings {

@@ -85,7 +85,7 @@ pub(crate) fn event(entry: &Entry) -> raw::RecordedEvent {
             .iter()
             .map(|entity| entity.as_str().to_owned())
             .collect(),
-        verdict: verdict(record.verdict).into(),
+        verdict: verdict(entry.verdict).into(),
         subject: record.subject.clone(),
         refusal: entry.refusal.as_ref().map(why),
         undecodable_bytes: match entry.event {

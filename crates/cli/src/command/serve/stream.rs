@@ -5,7 +5,7 @@ use waybill_ledger::{
     Ledger,
     stream::{BrokerFault, COMPARE_EVERY, StreamConfig, join},
 };
-use waybill_nats::{Credentials, Error, Patient, Settings, Tls};
+use waybill_nats::{Credentials, Error, Finding, Patient, Settings, Severity, Tls};
 
 use super::Stop;
 use crate::{
@@ -41,13 +41,13 @@ pub(super) async fn open(
     let Some(settings) = settings(context, args)? else {
         return Ok(None);
     };
-    let name = settings.stream.clone();
+    let (name, address) = (settings.stream.clone(), settings.servers.join(", "));
     let broker = Patient::new(settings);
     let is_new = !waybill_ledger::is_ledger(directory);
     let new_ledger_id = match is_new {
-        true => Some(who(&broker, &name, stop).await?),
+        true => Some(who(&broker, &address, &name, stop).await?),
         false => {
-            tell_away(broker.connect().await)?;
+            tell_away(&address, broker.connect().await)?;
             None
         }
     };
@@ -79,13 +79,19 @@ impl Followed {
 
 /// The id of the ledger that the stream belongs to, or that a new one gets. Waits for the broker: without it a new ledger
 /// has nothing to serve.
-async fn who(broker: &Patient, name: &str, stop: &Stop) -> Result<String, Failure> {
+async fn who(broker: &Patient, address: &str, name: &str, stop: &Stop) -> Result<String, Failure> {
+    let mut told = String::new();
     loop {
         let joined = match broker.connect().await {
             Ok(()) => join(broker, name, &house::host()).await,
+            Err(Error::Away(why)) if why == told => Err(BrokerFault::Away(why)),
             Err(error) => {
-                tell_away(Err(error))?;
-                Err(BrokerFault::Away(String::new()))
+                told = match &error {
+                    Error::Away(why) => why.clone(),
+                    _ => String::new(),
+                };
+                tell_away(address, Err(error))?;
+                Err(BrokerFault::Away(told.clone()))
             }
         };
         match joined {
@@ -107,20 +113,25 @@ async fn who(broker: &Patient, name: &str, stop: &Stop) -> Result<String, Failur
 }
 
 /// A broker that is away is waited for; anything else does not pass by itself.
-fn tell_away(connected: Result<(), Error>) -> Result<(), Failure> {
+fn tell_away(broker: &str, connected: Result<(), Error>) -> Result<(), Failure> {
     match connected {
         Ok(()) => Ok(()),
         Err(Error::Away(why)) => {
-            tracing::warn!(why, "the broker is away; it is tried again");
+            tracing::warn!(broker, why, "the broker is away; it is tried again");
             Ok(())
         }
-        Err(Error::Settings(why)) => Err(Failure::usage(why)),
+        Err(Error::Settings(why)) => {
+            Err(Failure::usage(why)
+                .with_hint("`waybill serve --help` says what each --nats-* takes"))
+        }
         Err(error @ Error::Refused(_)) => Err(Failure::new(Exit::Auth, error.to_string())
             .with_hint(
                 "look at the broker's permissions and at --nats-* in `waybill serve --help`",
             )),
-        Err(error @ Error::Unfit { .. }) => Err(Failure::new(Exit::FoundFail, error.to_string())
-            .with_hint("mend the stream with these commands, or name another with --stream")),
+        Err(Error::Unfit { name, findings }) => {
+            Err(Failure::new(Exit::FoundFail, unfit(&name, &findings))
+                .with_hint("mend the stream with these commands, or name another with --stream"))
+        }
     }
 }
 
@@ -138,12 +149,12 @@ fn settings(context: &Context, args: &StreamArgs) -> Result<Option<Settings>, Fa
             .or_else(|| set(key).map(std::path::PathBuf::from))
     };
     if servers.is_empty() {
-        return match args.name {
+        return match said_without_broker(args) {
             None => Ok(None),
-            Some(_) => Err(
-                Failure::usage("--stream names a stream, and no broker is named")
-                    .with_hint("name it with --nats nats://HOST:4222"),
-            ),
+            Some(flag) => Err(Failure::usage(format!(
+                "{flag} is about a broker, and none is named"
+            ))
+            .with_hint("name it with --nats nats://HOST:4222")),
         };
     }
     let identity = path(&args.certificate, "nats_cert").zip(path(&args.key, "nats_key"));
@@ -171,6 +182,34 @@ fn settings(context: &Context, args: &StreamArgs) -> Result<Option<Settings>, Fa
             .or_else(|| set("nats_inbox_prefix")),
         ..defaults
     }))
+}
+
+/// What keeps a stream from being followed, a line each.
+fn unfit(name: &str, findings: &[Finding]) -> String {
+    let refusing = findings.iter().filter(|it| it.severity == Severity::Refuse);
+    let lines: String = refusing.map(|it| format!("\n  {it}")).collect();
+    format!("stream {name} is not fit for a ledger:{lines}")
+}
+
+/// A flag that says something of a broker: whoever forgets --nats would else get a ledger of its own.
+fn said_without_broker(args: &StreamArgs) -> Option<&'static str> {
+    let flags = [
+        ("--stream", args.name.is_some()),
+        ("--nats-monitor", args.monitor.is_some()),
+        ("--nats-ca", args.authorities.is_some()),
+        ("--nats-cert", args.certificate.is_some()),
+        ("--nats-tls-first", args.tls_first),
+        ("--nats-nkey", args.nkey.is_some()),
+        ("--nats-creds", args.creds.is_some()),
+        ("--nats-user", args.user.is_some()),
+        ("--nats-token-file", args.token.is_some()),
+        ("--nats-allow-plaintext", args.allow_plaintext),
+        ("--nats-allow-purge", args.allow_purge),
+        ("--nats-inbox-prefix", args.inbox_prefix.is_some()),
+        ("--nats-org", args.org.is_some()),
+    ];
+    let said = flags.into_iter().find(|(_, is_said)| *is_said);
+    said.map(|(flag, _)| flag)
 }
 
 fn credentials(
