@@ -5,7 +5,8 @@ use waybill_fixture::nats::binaries;
 use waybill_proto::pb::{Agreement, GetStatusResponse};
 use waybill_tests::stream::{
     bed::{Bed, Place},
-    emitters::Crowd,
+    emitters::{Crowd, connect, store},
+    forgetting::hex,
     replica,
     watch::Watch,
 };
@@ -54,6 +55,49 @@ fn replicas_fresh_and_restored_have_one_root_everywhere_whatever_is_killed() {
             let _all = crowd.finish().await;
             compare(&[&first, &second, &third]).await;
             drop((first_server, servers));
+        });
+    }
+}
+
+#[test]
+fn what_one_replica_decides_about_a_wiped_broker_holds_for_all_that_were_as_far() {
+    for binary in binaries() {
+        told(async {
+            let mut bed = Bed::new(&binary);
+            let (first, second) = (bed.ledger("first"), bed.ledger("second"));
+            let _first = first.serve().unwrap();
+            let client = connect(&bed.broker.url()).await;
+            let mut last = 0;
+            for number in 0..80 {
+                last = store(&client, 0, number).await.unwrap();
+            }
+            let mut watches = [Watch::of(&first.url()), Watch::of(&second.url())];
+            watches[0].recorded(last).await;
+            let _second = second.serve().unwrap();
+            watches[1].recorded(last).await;
+
+            bed.broker.kill();
+            bed.broker.wipe();
+            bed.broker.restart();
+            watches[0].frozen().await;
+            let (status, _) = watches[1].frozen().await;
+            let root = hex(&status.root);
+            let decision = ["ledger", "republish", "--yes", &root, "--why", "wiped"];
+            let told = second.told(&decision);
+            assert!(told.contains("80 events are published again"), "{told}");
+            for watch in &mut watches {
+                let epoch = |it: &GetStatusResponse| it.epoch == 2;
+                watch.until("in epoch 2", epoch).await;
+                watch.following().await;
+            }
+            // The other one may decide no more: there is nothing left to decide.
+            let late = first.run(&decision);
+            assert!(!late.status.success(), "{}", said(&late));
+            let last = store(&client, 0, 80).await.unwrap();
+            for watch in &mut watches {
+                watch.recorded(last).await;
+            }
+            compare(&[&first, &second]).await;
         });
     }
 }
