@@ -2,8 +2,16 @@
 use std::process::{Command, Output};
 
 fn torture(arguments: &[&str]) -> Output {
+    // Streams have tests of their own.
+    let streams = [
+        "--broker-kills",
+        "--stream-kills",
+        "--rollbacks",
+        "--changed",
+    ];
     let output = Command::new(env!("CARGO_BIN_EXE_torture"))
         .args(arguments)
+        .args(streams.into_iter().flat_map(|it| [it, "0"]))
         .output()
         .expect("torture runs");
     println!("{}", String::from_utf8_lossy(&output.stderr));

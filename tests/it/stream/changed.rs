@@ -6,20 +6,12 @@ use waybill_proto::pb::{Agreement, GetStatusResponse};
 use waybill_tests::stream::{
     bed::{Bed, Place},
     emitters::{Crowd, connect, store},
-    forge::forge,
+    forgetting::hex,
+    replica,
     watch::Watch,
 };
 
 use super::{said, told};
-
-/// What a ledger says of its only replica.
-fn agreement(status: &GetStatusResponse) -> Agreement {
-    let peers = status.stream.as_ref().map(|it| it.peers.as_slice());
-    match peers.unwrap_or_default() {
-        [peer] => peer.agreement(),
-        _ => Agreement::Unspecified,
-    }
-}
 
 /// A ledger made from the export of another.
 fn copied(bed: &Bed, from: &Place, name: &str) -> Place {
@@ -67,6 +59,49 @@ fn replicas_fresh_and_restored_have_one_root_everywhere_whatever_is_killed() {
     }
 }
 
+#[test]
+fn what_one_replica_decides_about_a_wiped_broker_holds_for_all_that_were_as_far() {
+    for binary in binaries() {
+        told(async {
+            let mut bed = Bed::new(&binary);
+            let (first, second) = (bed.ledger("first"), bed.ledger("second"));
+            let _first = first.serve().unwrap();
+            let client = connect(&bed.broker.url()).await;
+            let mut last = 0;
+            for number in 0..80 {
+                last = store(&client, 0, number).await.unwrap();
+            }
+            let mut watches = [Watch::of(&first.url()), Watch::of(&second.url())];
+            watches[0].recorded(last).await;
+            let _second = second.serve().unwrap();
+            watches[1].recorded(last).await;
+
+            bed.broker.kill();
+            bed.broker.wipe();
+            bed.broker.restart();
+            watches[0].frozen().await;
+            let (status, _) = watches[1].frozen().await;
+            let root = hex(&status.root);
+            let decision = ["ledger", "republish", "--yes", &root, "--why", "wiped"];
+            let told = second.told(&decision);
+            assert!(told.contains("80 events are published again"), "{told}");
+            for watch in &mut watches {
+                let epoch = |it: &GetStatusResponse| it.epoch == 2;
+                watch.until("in epoch 2", epoch).await;
+                watch.following().await;
+            }
+            // The other one may decide no more: there is nothing left to decide.
+            let late = first.run(&decision);
+            assert!(!late.status.success(), "{}", said(&late));
+            let last = store(&client, 0, 80).await.unwrap();
+            for watch in &mut watches {
+                watch.recorded(last).await;
+            }
+            compare(&[&first, &second]).await;
+        });
+    }
+}
+
 /// Waits until all have recorded what one has, and compares their roots at many sizes.
 async fn compare(places: &[&Place]) {
     let mut watch = Watch::of(&places[0].url());
@@ -94,53 +129,13 @@ async fn compare(places: &[&Place]) {
 
 #[test]
 fn a_record_that_was_changed_in_one_of_two_is_noticed_by_both() {
-    told(async {
-        let bed = Bed::new(&binaries()[0]);
-        let honest = bed.ledger("honest");
-        let server = honest.serve().unwrap();
-        let client = connect(&bed.broker.url()).await;
-        let mut last = 0;
-        for number in 0..12 {
-            last = store(&client, 0, number).await.unwrap();
-        }
-        let mut watch = Watch::of(&honest.url());
-        let _recorded = watch.recorded(last).await;
-        // The first two positions are the ledger's own; event 4 is at position 7.
-        let changed = bed.ledger("changed");
-        forge(&honest.home.data(), &changed.home.data(), 7, "d-4", "d-5").unwrap();
-        let holds = changed.run(&["verify", changed.home.data().to_str().unwrap()]);
-        assert!(
-            holds.status.success(),
-            "by itself it holds: {}",
-            said(&holds)
+    let newest = binaries().pop().unwrap();
+    for number in [0, 57, 99] {
+        let outcome = told(replica::change(&newest, number)).unwrap();
+        assert_eq!(
+            outcome.violations,
+            Vec::<String>::new(),
+            "of event {number}"
         );
-
-        let other = changed.serve().unwrap();
-        let mut other_watch = Watch::of(&changed.url());
-        for (watch, place) in [(&mut watch, &honest), (&mut other_watch, &changed)] {
-            let (status, stream) = watch.frozen().await;
-            assert_eq!(agreement(&status), Agreement::Different, "{stream:?}");
-            assert!(stream.reason.contains("has root"), "{stream:?}");
-            let shown = place.told(&["status", "--all"]);
-            assert!(
-                shown.contains("FROZEN") && shown.contains("ANOTHER ROOT"),
-                "{shown}"
-            );
-            assert!(stream.remedy.contains("waybill verify"), "{stream:?}");
-        }
-        // Neither takes in anything more, and both still answer.
-        store(&client, 0, 12).await.unwrap();
-        let _asked = honest.told(&["log"]);
-        let refused = honest.run(&[
-            "emit",
-            "--on-error",
-            "fail",
-            "deploy",
-            "shop",
-            "--env",
-            "prod",
-        ]);
-        assert!(!refused.status.success(), "{}", said(&refused));
-        drop((server, other));
-    });
+    }
 }

@@ -13,11 +13,17 @@ use std::{
 };
 
 use clap::Parser;
+use waybill_fixture::nats::binaries;
 use waybill_tests::{
     history::{self, Emitter},
     load::{self, Emitters},
     loss::Model,
     process::{self, Home, Server},
+    stream::{
+        forgetting::{self, Forgetting},
+        kills::{Victim, kills},
+        replica,
+    },
 };
 
 /// Injects failures into a real ledger and checks that nothing acknowledged is lost, doubled, moved or invented.
@@ -33,6 +39,18 @@ struct Arguments {
     /// Power cuts by file-system shutdown on loop-mounted ext4 and XFS, each; needs root.
     #[arg(long, default_value_t = 500)]
     cuts: u32,
+    /// Kills of the broker under load of emitters with an outbox, shared by the brokers of this machine (as the following).
+    #[arg(long, default_value_t = 300)]
+    broker_kills: u32,
+    /// Kills of a ledger that follows a stream, under the same load.
+    #[arg(long, default_value_t = 500)]
+    stream_kills: u32,
+    /// Brokers that forget under load: rolled back, wiped, made anew, purged, cut.
+    #[arg(long, default_value_t = 50)]
+    rollbacks: u32,
+    /// Records changed in one of two ledgers on one stream.
+    #[arg(long, default_value_t = 100)]
+    changed: u32,
     /// Where to work; a temporary directory where nothing is said.
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -86,18 +104,99 @@ async fn run(arguments: &Arguments) -> Result<bool, String> {
             table.push(torment(arguments, kind, cycles, &base.join(kind.name())).await?);
         }
     }
+    table.extend(on_streams(arguments).await?);
     report(&format!(
-        "{:<10} {:>7} {:>12} {:>12} {:>10}",
-        "injected", "cycles", "receipts", "recovery p99", "violations"
+        "{:<14} {:>7} {:>12} {:>12} {:>10} {:>10} {:>10}",
+        "injected", "cycles", "receipts", "recovery p99", "freeze p50", "freeze p99", "violations"
     ));
     for row in &table {
-        let recovery = format!("{:.2} s", row.recovery_p99().as_secs_f64());
+        let percentile = |times: &[Duration], percent| match times.is_empty() {
+            true => "-".to_owned(),
+            false => format!("{:.2} s", percentile(times, percent).as_secs_f64()),
+        };
         report(&format!(
-            "{:<10} {:>7} {:>12} {:>12} {:>10}",
-            row.name, row.cycles, row.receipts, recovery, row.violations
+            "{:<14} {:>7} {:>12} {:>12} {:>10} {:>10} {:>10}",
+            row.name,
+            row.cycles,
+            row.receipts,
+            percentile(&row.recoveries, 99),
+            percentile(&row.freezes, 50),
+            percentile(&row.freezes, 99),
+            row.violations
         ));
     }
     Ok(table.iter().all(|row| row.violations == 0))
+}
+
+/// What needs a broker, with each that this machine has in turn.
+async fn on_streams(arguments: &Arguments) -> Result<Vec<Row>, String> {
+    let mut random = Random(arguments.seed);
+    let wanted = [
+        ("broker kill", arguments.broker_kills),
+        ("stream kill", arguments.stream_kills),
+        ("rollback", arguments.rollbacks),
+        ("changed", arguments.changed),
+    ];
+    let mut table = Vec::new();
+    for (name, cycles) in wanted.into_iter().filter(|(_, cycles)| *cycles > 0) {
+        let mut row = Row::new(name);
+        let brokers = binaries();
+        while row.cycles < cycles {
+            // So many that each broker gets its share, and a check stays quick.
+            let few = (cycles - row.cycles).min(arguments.renew_every.min(25));
+            let broker = &brokers[row.rounds % brokers.len()];
+            row.rounds += 1;
+            match name {
+                "broker kill" => kill(broker, Victim::Broker, few, &mut random, &mut row).await?,
+                "stream kill" => kill(broker, Victim::Ledger, few, &mut random, &mut row).await?,
+                "rollback" => forget(broker, &mut row).await?,
+                _ => change(broker, &mut random, &mut row).await?,
+            }
+            report(&format!(
+                "{name}: {} of {cycles}, {} receipts, {} violations",
+                row.cycles, row.receipts, row.violations
+            ));
+        }
+        table.push(row);
+    }
+    Ok(table)
+}
+
+async fn kill(
+    broker: &Path,
+    victim: Victim,
+    count: u32,
+    random: &mut Random,
+    row: &mut Row,
+) -> Result<(), String> {
+    let outcome = kills(broker, victim, count, || 1 + random.below(150)).await?;
+    row.cycles += count;
+    row.receipts += outcome.receipts;
+    row.recoveries.extend(outcome.recoveries);
+    row.violate(&outcome.violations);
+    Ok(())
+}
+
+async fn forget(broker: &Path, row: &mut Row) -> Result<(), String> {
+    let turn = row.rounds / 2;
+    let what = forgetting::ALL[turn % forgetting::ALL.len()];
+    // A gap can only be accepted.
+    let accept = what == Forgetting::Purged || turn % 4 == 3;
+    let outcome = forgetting::cycle(broker, what, accept).await?;
+    row.cycles += 1;
+    row.receipts += outcome.receipts;
+    row.recoveries.push(outcome.recovered_after);
+    row.freezes.push(outcome.frozen_after);
+    row.violate(&outcome.violations);
+    Ok(())
+}
+
+async fn change(broker: &Path, random: &mut Random, row: &mut Row) -> Result<(), String> {
+    let outcome = replica::change(broker, random.below(100)).await?;
+    row.cycles += 1;
+    row.freezes.push(outcome.noticed_after);
+    row.violate(&outcome.violations);
+    Ok(())
 }
 
 /// What is injected.
@@ -124,18 +223,38 @@ struct Row {
     cycles: u32,
     receipts: u64,
     recoveries: Vec<Duration>,
+    /// From when something could be noticed until it was.
+    freezes: Vec<Duration>,
     violations: u64,
+    rounds: usize,
 }
 
 impl Row {
-    fn recovery_p99(&self) -> Duration {
-        let mut sorted = self.recoveries.clone();
-        sorted.sort();
-        sorted
-            .get((sorted.len() * 99 / 100).min(sorted.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or_default()
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            cycles: 0,
+            receipts: 0,
+            recoveries: Vec::new(),
+            freezes: Vec::new(),
+            violations: 0,
+            rounds: 0,
+        }
     }
+
+    fn violate(&mut self, violations: &[String]) {
+        for violation in violations {
+            report(violation);
+        }
+        self.violations += violations.len() as u64;
+    }
+}
+
+fn percentile(times: &[Duration], percent: usize) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or_default()
 }
 
 async fn torment(
@@ -145,13 +264,7 @@ async fn torment(
     base: &Path,
 ) -> Result<Row, String> {
     let mut random = Random(arguments.seed ^ u64::from(cycles));
-    let mut row = Row {
-        name: kind.name(),
-        cycles: 0,
-        receipts: 0,
-        recoveries: Vec::new(),
-        violations: 0,
-    };
+    let mut row = Row::new(kind.name());
     let make = || Ok::<_, String>(Bed::make(kind, base)?.skipping(arguments.skip_sync.as_deref()));
     let mut bed = make()?;
     let mut emitters: Emitters = Arc::new(Mutex::new(vec![Emitter::default(); 4]));

@@ -105,7 +105,8 @@ impl Watch {
     /// What the server answered instead of a checkpoint.
     pub async fn changed(&mut self, roots: &BTreeMap<u64, Vec<u8>>) -> Result<Vec<u64>, Status> {
         let mut changed = Vec::new();
-        for (size, root) in roots {
+        // A size of 0 asks for the newest; the empty tree has no root that could change.
+        for (size, root) in roots.iter().filter(|(size, _)| **size > 0) {
             if self.root(*size).await?.1 != *root {
                 changed.push(*size);
             }
