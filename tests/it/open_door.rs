@@ -290,6 +290,78 @@ fn what_would_let_everybody_in_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn what_is_wrong_with_a_broker_is_said_before_anything_is_made() {
+    let place = Place::new();
+    place.token(&["--name", "ops", "--role", "operate"]);
+    let refused = |arguments: &[&str], expected: &[&str]| {
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--ledger", "never-made"];
+        let output = place.waybill(&[&serve[..], arguments].concat());
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        for expected in expected {
+            assert!(
+                text.contains(expected),
+                "{arguments:?}: `{expected}` in {text}"
+            );
+        }
+        assert!(!text.contains("canary"), "{arguments:?}: {text}");
+        assert!(!place.file("never-made").exists(), "{arguments:?}");
+    };
+    let nats = ["--nats", "nats://127.0.0.1:1"];
+    let also = |more: [&'static str; 2]| [nats, more].concat();
+    let wanted = "not nats://HOST:PORT or tls://HOST:PORT";
+    refused(&["--nats", "http://b:4222"], &["`http://b:4222`", wanted]);
+    refused(&["--nats", "nats://b:99999"], &["`nats://b:99999`", wanted]);
+    refused(
+        &["--nats", "nats://ann:canary@b:4222"],
+        &["put them in a file", "--help"],
+    );
+    for flag in ["--stream", "--nats-monitor", "--nats-nkey"] {
+        refused(&[flag, "x"], &[flag, "--nats nats://HOST:4222"]);
+    }
+    refused(
+        &also(["--stream", "a b"]),
+        &["stream", "\"a b\"", "letters"],
+    );
+    refused(
+        &also(["--nats-inbox-prefix", "a b"]),
+        &["inbox prefix", "\"a b\"", "letters"],
+    );
+    refused(
+        &also(["--nats-replicas", "9"]),
+        &["--nats-replicas", "1..=5"],
+    );
+    refused(
+        &also(["--nats-nkey", "none.nk"]),
+        &["none.nk cannot be read"],
+    );
+    fs::write(place.file("user.nk"), "SUcanary\n").unwrap();
+    place.allow("user.nk", 0o644);
+    refused(
+        &also(["--nats-nkey", "user.nk"]),
+        &["user.nk", "mode 0644", "chmod 600"],
+    );
+    place.allow("user.nk", 0o600);
+    refused(
+        &also(["--nats-nkey", "user.nk"]),
+        &["user.nk holds no seed"],
+    );
+    fs::write(place.file("password"), "canary\n").unwrap();
+    place.allow("password", 0o600);
+    refused(
+        &[
+            "--nats",
+            "nats://192.0.2.1:4222",
+            "--nats-user",
+            "ann",
+            "--nats-password-file",
+            "password",
+        ],
+        &["192.0.2.1 without TLS", "tls://", "--nats-allow-plaintext"],
+    );
+}
+
+#[test]
 fn a_slip_in_the_file_of_tokens_locks_nobody_out() {
     let place = Place::new();
     let first = place.token(&["--name", "first", "--role", "read"]);

@@ -157,6 +157,14 @@ fn a_token_is_made_shown_verified_recorded_and_taken_back() {
         .say(&["event", "show", "2", "--context", "reader"])
         .well();
     assert!(shown.contains("ci-checkout (verified)"), "{shown}");
+    let listed = place
+        .say(&["log", "--source", SOURCE, "--context", "reader"])
+        .well();
+    let columns: Vec<_> = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next_back())
+        .collect();
+    assert_eq!(columns, ["SENDER", "ci-checkout"], "{listed}");
     let traced = place.say(&["trace", "INC-1", "--context", "reader"]).well();
     assert!(traced.contains("said by operator (verified)"), "{traced}");
     let refused = place.say(&["status", "--context", "ci-checkout"]);

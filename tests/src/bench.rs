@@ -1,7 +1,7 @@
 //! What `bench` measures: each figure beside a peer in the same run, for machines drift and ratios do not.
 //!
-//! Reading order: this file (the list and the table), [`events`] (what is written), [`postgres`] (the peer), [`floor`]
-//! (the bare disk), [`append`] (writing), [`reading`] (questions, proofs, restart, memory, disk, import).
+//! Reading order: this file (the list and the table), `events` (what is written), `postgres` (the peer), `floor`
+//! (the bare disk), `append` (writing), `reading` (questions, proofs, restart, memory, disk, import).
 
 mod append;
 mod events;

@@ -33,14 +33,16 @@ WAYBILL_CA, or `ca` in your config.toml, is a PEM file of certificate authoritie
 Kept in $XDG_CONFIG_HOME/waybill: contexts.toml, and tokens/NAME, which only you can read.";
 
 const SERVE_HELP: &str = "\
-The ledger is the directory of --ledger, made where there is none; its keys are in --state. Files with secrets must be their owner's only.
-Ends with 0 when told to stop, 1 where the port is taken, 2 where a flag, a file or a setting is wrong, 4 where the broker refuses the
-ledger's credentials, and 12 where the stream is not one that can be followed. A broker that is away is waited for.";
+    The ledger is the directory of --ledger, made where there is none; its keys are in --state. Files with secrets must be their \
+    owner's only.\n\
+    Ends with 0 when told to stop (130 where a new ledger has not met its broker yet), 1 where the port is taken, 2 where a flag, a \
+    file or a setting is wrong, 4 where the broker refuses the ledger's credentials, and 12 where the stream is not one that can be \
+    followed. A broker that is away is waited for.";
 
 const LEDGER_HELP: &str = "\
-`waybill doctor` and `waybill status` say which of these fits and print it with its root. accept-loss is for a directory that is not
-being served; the others ask the server, and need a token that may operate where tokens are needed. What each does and loses:
-deploy/README.md, \"When the ledger freezes\".";
+    `waybill doctor` and `waybill status` say which of these fits and print it with its root. accept-loss is for a directory that is \
+    not being served; the others ask the server, and need a token that may operate where tokens are needed. What each does and loses: \
+    deploy/README.md, \"When the ledger freezes\".";
 
 const SENDER_HELP: &str = "\
 Who said it, in words:

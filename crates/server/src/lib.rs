@@ -1,7 +1,7 @@
 //! gRPC, JSON and HTTP on one port, over a [`waybill_ledger::Ledger`].
 //!
 //! Refuses to know: files, the store, the clock of events. A handler converts at the door, asks the ledger, and
-//! answers; it decides nothing. Reading order: [`settings`] (address and limits), [`serve`] (the port, and its end) with
+//! answers; it decides nothing. Reading order: [`settings`] (address and limits), [`mod@serve`] (the port, and its end) with
 //! `wire` and [`tls`], [`access`] (what is served to whom), `gate` (who calls) with [`tokens`], `call` (around every call)
 //! with `unread`, `json_door` and `json_emit` (the same in JSON), the services `emit_service`,
 //! `ledger_service` with `tail`, and `questions` with `zone`, `words` (wire words and ours), [`status`] (what goes wrong), and

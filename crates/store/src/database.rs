@@ -5,7 +5,7 @@
 //! `value`, `blocks` (records), `pages` (hashes and numbers), `index` (lists), `meta`, `delta`, `tail` (how a step becomes
 //! keys and values), `reads`, `select`, `scrub`, `folder` and `probe` (before sled may open).
 //!
-//! Nothing that sled does may take the process down: its calls stand in [`guarded`], which turns a panic into a fault.
+//! Nothing that sled does may take the process down: its calls stand in `guarded`, which turns a panic into a fault.
 //! After a failed write nothing more is written, for sled's own errors stay; the caller drops it and opens it again.
 mod blocks;
 mod delta;

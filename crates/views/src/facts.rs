@@ -2,11 +2,11 @@
 //!
 //! Facts are folded from events one at a time and never fail: what is odd is kept and told in the answers. Nothing is
 //! ever overwritten: everything is stamped with the slot of the event that brought it, and a question looks at what was
-//! there at its cut ([`claims`]). So asking with past knowledge costs what asking now costs, and the answer at position
+//! there at its cut (`claims`). So asking with past knowledge costs what asking now costs, and the answer at position
 //! `p` of the whole ledger is the answer at the head of its first `p` events.
 //!
-//! Reading order: [`claims`] and [`amendments`] (which event speaks), [`graph`] (commits), [`subjects`] and
-//! [`families`] (the rest), [`lanes`] (deployments in time), [`intake`] (from payloads to rows), [`checkpoint`].
+//! Reading order: `claims` and `amendments` (which event speaks), `graph` (commits), `subjects` and
+//! `families` (the rest), `lanes` (deployments in time), `intake` (from payloads to rows), `checkpoint`.
 use std::collections::BTreeMap;
 
 use waybill_core::{Identity, Recorded, Time, event::RecordKind};
