@@ -149,6 +149,16 @@ impl Ledger {
         Ok((entries, None))
     }
 
+    /// Whether an identity may be recorded, by what is in memory. False is certain.
+    #[must_use]
+    pub fn may_hold(&self, identity: &Identity) -> bool {
+        let fingerprint = seen::fingerprint(&identity.source, &identity.id);
+        read(&self.shared.seen)
+            .candidates(fingerprint)
+            .next()
+            .is_some()
+    }
+
     pub(crate) fn find(&self, identity: &Identity) -> Result<Arc<Record>, ReadFailure> {
         let fingerprint = seen::fingerprint(&identity.source, &identity.id);
         self.shared.stored(identity, fingerprint)?.ok_or_else(|| {

@@ -3,10 +3,10 @@ use std::{pin::Pin, time::Duration};
 
 use futures_core::Stream;
 use prost::Message;
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout_at};
 use tonic::{Request, Response, Status};
 use waybill_core::{Code, Identity, Refusal};
-use waybill_ledger::{Entry, Filter, Heads, Key, Ledger, ReadFailure};
+use waybill_ledger::{Entry, Filter, Heads, Ledger, ReadFailure};
 use waybill_proto::{pb, raw, server::ledger_service_server::LedgerService};
 
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
 const PAGE_BYTES_MAX: usize = 3 << 20;
 /// Refusals of one page, which may keep 4 KiB of body each.
 const REFUSALS_MAX: usize = 250;
+/// How long those who wait for a receipt let commits gather before they look again.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Entries that are read at once to begin with.
 const CHUNK_FIRST: usize = 32;
 
@@ -280,25 +282,20 @@ impl Reads {
         let shared = &self.0;
         let mut heads = shared.ledger.heads();
         let end = shared.wait_end_within(deadline, wait);
-        loop {
-            heads.mark_unchanged();
-            let (key, at) = (Key::Identity(identity.clone()), deadline);
-            let read = move |ledger: Ledger| async move { ledger.entry(&key).await.map(|_| ()) };
-            let absent = match shared.compute(at, read).await {
-                Err(status) if status.code() == tonic::Code::NotFound => !wait.is_zero(),
-                _ => false,
-            };
-            if !absent {
-                return Ok(());
-            }
+        // Many may wait: each looks into memory only, once for a group commit, and not for each of a burst of them.
+        while !wait.is_zero() && !shared.ledger.may_hold(identity) {
+            let durable = heads.borrow_and_update().durable;
+            let grown = heads.wait_for(|heads| heads.durable > durable);
             let more = tokio::select! {
-                changed = timeout_at(end, heads.changed()) => matches!(changed, Ok(Ok(()))),
+                grown = timeout_at(end, grown) => matches!(grown, Ok(Ok(_))),
                 () = shared.drain.wait() => return Err(status::draining()),
             };
             if !more {
-                return Ok(());
+                break;
             }
+            sleep(LOOK_AGAIN).await;
         }
+        Ok(())
     }
 
     /// Refuses a size beyond the tree at once: to wait for one is what `at_least` is for.

@@ -244,16 +244,18 @@ where
     };
     let builder = builder(&shared.limits);
     let left = left(app.peer.lying.clone(), shared.limits.read_max);
+    let quiet = quiet(app.called.subscribe(), shared.limits.quiet_max);
     let mut serving =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)));
     let served = async {
         tokio::select! {
-            served = serving.as_mut() => served,
-            () = shared.drain.wait() => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
+            served = serving.as_mut() => return served,
+            () = shared.drain.wait() => {}
+            // Calls that are open go on to their end; whoever has none is let go.
+            () = quiet => {}
         }
+        serving.as_mut().graceful_shutdown();
+        serving.await
     };
     let served = tokio::select! {
         served = served => served,
@@ -271,6 +273,11 @@ async fn left(lying: Arc<Lying>, patience: Duration) {
     }
 }
 
+/// Ends when no call began for so long. Signs of life are no calls.
+async fn quiet(mut called: watch::Receiver<()>, patience: Duration) {
+    while let Ok(Ok(())) = timeout(patience, called.changed()).await {}
+}
+
 /// What a client must do before it is served; nothing where it does not in time, or the server stops.
 async fn in_time<T>(shared: &Shared, step: impl Future<Output = io::Result<T>>) -> Option<T> {
     tokio::select! {
@@ -284,12 +291,15 @@ async fn in_time<T>(shared: &Shared, step: impl Future<Output = io::Result<T>>) 
 struct FromPeer {
     app: Router,
     peer: Peer,
+    /// Tells that a call began.
+    called: Arc<watch::Sender<()>>,
 }
 
 impl FromPeer {
     fn new(app: &Router, address: SocketAddr) -> Self {
         Self {
             app: app.clone(),
+            called: Arc::default(),
             peer: Peer {
                 address: address.ip(),
                 lying: Arc::default(),
@@ -309,6 +319,7 @@ impl Service<http::Request<Incoming>> for FromPeer {
 
     fn call(&mut self, mut request: http::Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
+        self.called.send_replace(());
         self.app.call(request)
     }
 }

@@ -68,6 +68,8 @@ pub struct Limits {
     pub send_max: Duration,
     /// How long a client may leave unread what it asked for; then it is cut off.
     pub read_max: Duration,
+    /// How long a connection is kept on which no call begins. Calls that are open then go on to their end.
+    pub quiet_max: Duration,
     /// How long an HTTP/2 connection may be silent before it is asked for a sign of life.
     pub keepalive_interval: Duration,
     /// How long that sign may take.
@@ -94,6 +96,7 @@ impl Default for Limits {
             wait_max: Duration::from_secs(10),
             send_max: Duration::from_secs(30),
             read_max: Duration::from_secs(30),
+            quiet_max: Duration::from_secs(300),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
         }

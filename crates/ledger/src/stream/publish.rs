@@ -309,11 +309,10 @@ fn conflict(identity: &Identity, position: u64) -> Refused {
 /// Ends when the stream is frozen, or was not followed for some time: a broker that is away may come back soon.
 async fn stopped(condition: &mut watch::Receiver<Condition>, side: &Side) -> Rejection {
     loop {
-        let stopped = condition.wait_for(|it| *it != Condition::Following).await;
-        if stopped.is_err() {
+        let stopped = condition.wait_for(|it| *it != Condition::Following);
+        if stopped.await.is_err() {
             return std::future::pending().await;
         }
-        drop(stopped);
         let back = condition.wait_for(|it| !matches!(it, Condition::Away(_)));
         // Frozen, or away for too long; followed again, it is waited on.
         drop(timeout(AWAY_PATIENCE, back).await);

@@ -367,3 +367,45 @@ async fn an_idle_connection_is_closed() {
     drop(ended.expect("the server closes the connection"));
     assert!(said.starts_with(b"HTTP/1.1 200 OK"));
 }
+
+/// The header of an HTTP/2 frame without a body: kind and flags.
+fn bare_frame(kind: u8, flags: u8, length: u8) -> [u8; 9] {
+    [0, 0, length, kind, flags, 0, 0, 0, 0]
+}
+
+#[tokio::test]
+async fn a_connection_that_answers_every_sign_of_life_and_calls_nothing_is_closed() {
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const ACK: u8 = 1;
+    let served = served_with(|settings| settings.limits.quiet_max = Duration::from_millis(300));
+    let served = served.await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    stream.write_all(&bare_frame(SETTINGS, 0, 0)).await.unwrap();
+    let closed = async {
+        let mut header = [0; 9];
+        while stream.read_exact(&mut header).await.is_ok() {
+            let length = usize::from(header[1]) << 8 | usize::from(header[2]);
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.unwrap();
+            match (header[3], header[4] & ACK) {
+                (SETTINGS, 0) => stream
+                    .write_all(&bare_frame(SETTINGS, ACK, 0))
+                    .await
+                    .unwrap(),
+                (PING, 0) => {
+                    let answer = [&bare_frame(PING, ACK, 8)[..], &body].concat();
+                    stream.write_all(&answer).await.unwrap();
+                }
+                _ => {}
+            }
+        }
+    };
+    timeout(PATIENCE, closed)
+        .await
+        .expect("the server closes the connection");
+}
