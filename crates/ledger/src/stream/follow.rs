@@ -93,7 +93,9 @@ impl Ledger {
                 *write(&side.fitness) = Some(fitness);
                 let feed = side.broker.feed(line.last_sequence).await?;
                 let mut reading = Reading::new(self, side, feed, line, next);
-                reading.run().await
+                let ended = reading.run().await;
+                reading.come_to_rest().await;
+                ended
             }
         }
     }
@@ -257,6 +259,15 @@ impl<'a> Reading<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Waits for what is on its way without acknowledging it: where the broker stands now is compared with a head that no
+    /// longer moves, and a person decides about that head.
+    async fn come_to_rest(&mut self) {
+        for pending in self.pending.drain(..) {
+            // How it ended is for the next comparison to see.
+            drop(pending.await);
+        }
     }
 
     /// Compares the stream with what is recorded, as at a start.
