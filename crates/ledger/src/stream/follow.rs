@@ -116,8 +116,7 @@ impl Ledger {
                 }
                 let mut reading = Reading::new(self, side, feed, line, next);
                 let ended = reading.run().await;
-                // What is with the writer is recorded before anything is compared again.
-                reading.let_go().await;
+                reading.come_to_rest().await;
                 ended
             }
         }
@@ -293,10 +292,11 @@ impl<'a> Reading<'a> {
         Ok(None)
     }
 
-    /// Waits for everything that is on its way, whatever becomes of it.
-    async fn let_go(&mut self) {
-        while let Some(pending) = self.pending.pop_front() {
-            // Its fault is found again by whoever settles next.
+    /// Waits for what is on its way without acknowledging it: where the broker stands now is compared with a head that no
+    /// longer moves, and a person decides about that head.
+    async fn come_to_rest(&mut self) {
+        for pending in self.pending.drain(..) {
+            // How it ended is for the next comparison to see.
             drop(pending.await);
         }
     }
