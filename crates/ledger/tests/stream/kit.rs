@@ -185,6 +185,10 @@ impl Following {
     /// Stops as a service does.
     pub(crate) fn close(self) {
         self.task.abort();
+        // It holds the ledger, and with it the directory's lock, until it is gone.
+        while !self.task.is_finished() {
+            std::thread::yield_now();
+        }
         self.ledger.close().unwrap();
     }
 }
