@@ -112,9 +112,9 @@ pub async fn run_streams(events: u64, only: &[String]) -> Result<(), String> {
             print(&stream::intake(&binary, events).await?);
         }
         if wanted("emit") {
-            for (how, options) in syncs(&binary) {
+            for (how, options, share) in syncs(&binary) {
                 show(how);
-                let rows = stream::emits(&binary, options, events / 10).await?;
+                let rows = stream::emits(&binary, options, events / share).await?;
                 rows.iter().for_each(print);
             }
         }
@@ -131,16 +131,17 @@ pub async fn run_streams(events: u64, only: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// How a server can be told to sync, and what that is called.
-fn syncs(binary: &Path) -> Vec<(&'static str, nats::Options<'static>)> {
-    let mut syncs = vec![("syncing now and then", nats::Options::default())];
+/// How a server can be told to sync: what that is called, and which share of the events is sent, for one sync of each takes
+/// its time.
+fn syncs(binary: &Path) -> Vec<(&'static str, nats::Options<'static>, u64)> {
+    let mut syncs = vec![("syncing now and then", nats::Options::default(), 10)];
     // Older servers do not know the word.
     if nats::is_at_least(binary, 2, 10) {
         let always = nats::Options {
             jetstream: "sync_interval: always",
             ..nats::Options::default()
         };
-        syncs.push(("syncing before each acknowledgement", always));
+        syncs.push(("syncing before each acknowledgement", always, 150));
     }
     syncs
 }
