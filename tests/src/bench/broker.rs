@@ -45,7 +45,7 @@ impl Broker {
             "discard": "new",
             "max_msg_size": 1 << 20,
             "num_replicas": 1,
-            "duplicate_window": nanos(Duration::from_mins(2)),
+            "duplicate_window": nanos(Duration::from_secs(120)),
             "deny_delete": kept,
             "deny_purge": kept,
             "allow_direct": true,
@@ -133,7 +133,7 @@ impl Broker {
     pub(crate) async fn bare_consumer(&self, last: u64) -> Result<f64, String> {
         let config = json!({"stream_name": STREAM, "config": {
             "name": "bare", "deliver_policy": "all", "ack_policy": "all", "max_ack_pending": 65_536, "mem_storage": true,
-            "inactive_threshold": nanos(Duration::from_mins(5)),
+            "inactive_threshold": nanos(Duration::from_secs(300)),
         }});
         let name = format!("{STREAM}.bare");
         self.ask(&format!("CONSUMER.CREATE.{name}"), &config)
