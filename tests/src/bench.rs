@@ -1,15 +1,21 @@
 //! What `bench` measures: each figure beside a peer in the same run, for machines drift and ratios do not.
 //!
 //! Reading order: this file (the list and the table), `events` (what is written), `postgres` (the peer), `floor`
-//! (the bare disk), `append` (writing), `reading` (questions, proofs, restart, memory, disk, import).
+//! (the bare disk), `append` (writing), `reading` (questions, proofs, restart, memory, disk, import), `broker` (a
+//! real nats-server), `stream` (through JetStream), `door` (TLS and tokens).
 
 mod append;
+mod broker;
+mod door;
 mod events;
 mod floor;
 mod postgres;
 mod reading;
+mod stream;
 
 use std::path::Path;
+
+use waybill_fixture::nats;
 
 use crate::process::{Home, Server};
 
@@ -87,21 +93,71 @@ pub async fn run(size: &Size, only: &[String], repository: Option<&Path>) -> Res
     if wanted("import") {
         rows.push(reading::import(directory.path(), repository)?);
     }
-    print(&rows);
+    heading();
+    rows.iter().for_each(print);
     Ok(())
 }
 
-fn print(rows: &[Row]) {
+/// Measures what goes through JetStream, with each server of this machine, and what the open door costs; prints each row as
+/// it is measured.
+///
+/// # Errors
+/// What could not be started or asked.
+pub async fn run_streams(events: u64, only: &[String]) -> Result<(), String> {
+    let wanted = |word: &str| only.is_empty() || only.iter().any(|it| it == word);
+    heading();
+    for binary in nats::binaries() {
+        show(&nats::named(&binary));
+        if wanted("intake") {
+            print(&stream::intake(&binary, events).await?);
+        }
+        if wanted("emit") {
+            for (how, options, share) in syncs(&binary) {
+                show(how);
+                let rows = stream::emits(&binary, options, events / share).await?;
+                rows.iter().for_each(print);
+            }
+        }
+        if wanted("freeze") {
+            print(&stream::rollback(&binary).await?);
+            print(&stream::idle(&binary).await?);
+        }
+    }
+    if wanted("door") {
+        let directory = tempfile::tempdir().map_err(text)?;
+        let rows = door::doors(directory.path(), events).await?;
+        rows.iter().for_each(print);
+    }
+    Ok(())
+}
+
+/// How a server can be told to sync: what that is called, and which share of the events is sent, for one sync of each takes
+/// its time.
+fn syncs(binary: &Path) -> Vec<(&'static str, nats::Options<'static>, u64)> {
+    let mut syncs = vec![("syncing now and then", nats::Options::default(), 10)];
+    // Older servers do not know the word.
+    if nats::is_at_least(binary, 2, 10) {
+        let always = nats::Options {
+            jetstream: "sync_interval: always",
+            ..nats::Options::default()
+        };
+        syncs.push(("syncing before each acknowledgement", always, 150));
+    }
+    syncs
+}
+
+fn heading() {
     show(&format!(
         "{:<34} {:>18} {:>34} {:>8}  {}",
         "work", "waybill", "peer in the same run", "ratio", "to reach"
     ));
-    for row in rows {
-        show(&format!(
-            "{:<34} {:>18} {:>34} {:>8}  {}",
-            row.what, row.ours, row.peer, row.ratio, row.reach
-        ));
-    }
+}
+
+fn print(row: &Row) {
+    show(&format!(
+        "{:<34} {:>18} {:>34} {:>8}  {}",
+        row.what, row.ours, row.peer, row.ratio, row.reach
+    ));
 }
 
 /// Talk, on stderr.

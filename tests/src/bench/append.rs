@@ -3,6 +3,7 @@ use std::{path::Path, time::Instant};
 
 use futures_util::{StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
+use waybill_client::{Carrier, Connect};
 use waybill_proto::pb::{
     EmitRequest, EmitStreamRequest, Event, GetStatusRequest, emit_result::Result as Answer,
     emit_service_client::EmitServiceClient, ledger_service_client::LedgerServiceClient,
@@ -20,22 +21,20 @@ const IN_FLIGHT: usize = 16;
 /// Single events or statements on their way at once, for us and for the peer.
 const SINGLES_IN_FLIGHT: usize = 1000;
 
-type Emitter = EmitServiceClient<tonic::transport::Channel>;
+type Emitter = EmitServiceClient<Carrier>;
 
-async fn emitter(url: &str) -> Result<Emitter, String> {
-    EmitServiceClient::connect(url.to_owned())
-        .await
-        .map_err(text)
+fn emitter(door: &Connect) -> Result<Emitter, String> {
+    door.carrier().map(EmitServiceClient::new).map_err(text)
 }
 
 /// Fills the ledger with the first `count` events of the mix.
 pub(crate) async fn fill(url: &str, count: u64) -> Result<(), String> {
-    emit(url, 0, count, 1000).await
+    emit(&Connect::to(url), 0, count, 1000).await
 }
 
 /// Emits so many events in batches and waits for every receipt.
-async fn emit(url: &str, first: u64, count: u64, batch: u64) -> Result<(), String> {
-    let client = emitter(url).await?;
+pub(crate) async fn emit(door: &Connect, first: u64, count: u64, batch: u64) -> Result<(), String> {
+    let client = emitter(door)?;
     let batches = (first..first + count).step_by(usize::try_from(batch).map_err(text)?);
     let calls = stream::iter(batches.map(|start| {
         let (mut client, end) = (client.clone(), (start + batch).min(first + count));
@@ -77,7 +76,7 @@ async fn emit_one(client: &mut Emitter, batch: Vec<Event>) -> Result<(), String>
 pub(crate) async fn batches(url: &str, peer: &Postgres, size: &Size) -> Result<Row, String> {
     say("append: batches of 100");
     let start = Instant::now();
-    emit(url, size.held, size.events, 100).await?;
+    emit(&Connect::to(url), size.held, size.events, 100).await?;
     let ours = start.elapsed().as_secs_f64();
     let rows = size.events / 5;
     let client = peer.connect().await?;
@@ -130,7 +129,8 @@ pub(crate) async fn singles(url: &str, peer: &Postgres, size: &Size) -> Result<R
     })
 }
 
-async fn stream_all(url: &str, events: Vec<Event>) -> Result<(), String> {
+/// Sends each event in a message of its own, and waits for every receipt.
+pub(crate) async fn stream_all(url: &str, events: Vec<Event>) -> Result<(), String> {
     let total = events.len();
     let (send, receive) = tokio::sync::mpsc::channel(SINGLES_IN_FLIGHT);
     let feeding = tokio::spawn(async move {
@@ -146,7 +146,7 @@ async fn stream_all(url: &str, events: Vec<Event>) -> Result<(), String> {
             }
         }
     });
-    let mut client = emitter(url).await?;
+    let mut client = emitter(&Connect::to(url))?;
     let mut answers = client
         .emit_stream(ReceiverStream::new(receive))
         .await
@@ -171,15 +171,7 @@ async fn stream_all(url: &str, events: Vec<Event>) -> Result<(), String> {
 /// One lone event after another, beside one bare append with fdatasync after another.
 pub(crate) async fn unary(url: &str, directory: &Path) -> Result<Row, String> {
     say("unary: one lone event");
-    let mut client = emitter(url).await?;
-    let mut times = Vec::new();
-    for number in 0..2000 {
-        let mut event = events::event(number);
-        event.id = format!("lone-{number}");
-        let start = Instant::now();
-        emit_one(&mut client, vec![event]).await?;
-        times.push(start.elapsed().as_secs_f64() * 1e3);
-    }
+    let mut times = lone(url, 2000).await?;
     let (ours, floor) = (
         quantile(&mut times, 0.5),
         floor::append_and_sync_ms(directory)?,
@@ -191,6 +183,20 @@ pub(crate) async fn unary(url: &str, directory: &Path) -> Result<Row, String> {
         ratio: format!("{:.2}x", ours / floor),
         reach: "<= 2.5x",
     })
+}
+
+/// How long each lone event waits for its receipt, in milliseconds.
+pub(crate) async fn lone(url: &str, count: u64) -> Result<Vec<f64>, String> {
+    let mut client = emitter(&Connect::to(url))?;
+    let mut times = Vec::new();
+    for number in 0..count {
+        let mut event = events::event(number);
+        event.id = format!("lone-{number}");
+        let start = Instant::now();
+        emit_one(&mut client, vec![event]).await?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(times)
 }
 
 /// Positions that the ledger holds now, all of them durable.

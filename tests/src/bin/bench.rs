@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use waybill_tests::bench::{self, Size};
 
-/// Measures a real ledger beside a real PostgreSQL and the bare disk, and prints one table.
+/// Measures a real ledger beside a real PostgreSQL, the bare disk and a bare consumer, and prints one table.
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Arguments {
@@ -17,6 +17,9 @@ struct Arguments {
     /// Rows to measure, by the word in the first column; all where nothing is said.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// What goes through JetStream, with each nats-server of this machine, and what TLS and tokens cost, in place of the rest.
+    #[arg(long)]
+    stream: bool,
     /// A git repository for the import; a generated one of 20,000 commits where nothing is said.
     #[arg(long)]
     repository: Option<std::path::PathBuf>,
@@ -34,12 +37,13 @@ fn main() -> ExitCode {
         .build();
     let done = runtime
         .map_err(|error| error.to_string())
-        .and_then(|runtime| {
-            runtime.block_on(bench::run(
+        .and_then(|runtime| match arguments.stream {
+            true => runtime.block_on(bench::run_streams(size.events, &arguments.only)),
+            false => runtime.block_on(bench::run(
                 &size,
                 &arguments.only,
                 arguments.repository.as_deref(),
-            ))
+            )),
         });
     match done {
         Ok(()) => ExitCode::SUCCESS,
