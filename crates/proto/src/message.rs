@@ -14,7 +14,7 @@ use crate::{
     limits::EVENT_BYTES_MAX,
     parse::parse,
     pb,
-    subject::{Door, EVENTS_PREFIX, GATE_PREFIX, Tail},
+    subject::{Door, EVENTS_PREFIX, GATE_PREFIX, check_tail},
 };
 
 mod cloud;
@@ -208,7 +208,7 @@ fn check(subject: &str, kept_headers: &[(String, String)], event: &Event) -> Res
         let rule = format!("not a subject of events: `{EVENTS_PREFIX}…` or `{GATE_PREFIX}…`");
         return Err(Refusal::new(Code::Contradiction, "subject", subject, rule));
     };
-    Tail::read(tail)?.check(event)?;
+    check_tail(tail, event)?;
     match door {
         Door::Events => check_emitter(event),
         Door::Gate => Ok(()),

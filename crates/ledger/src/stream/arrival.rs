@@ -81,17 +81,22 @@ impl Arrival {
         self.payload.len() + self.subject.len() + headers
     }
 
-    /// The record that it becomes at a place, without what admission says of it. `not_before` is the record time of the
-    /// position before it (LEDGER Q2).
-    pub(crate) fn record(&self, epoch: u32, position: u64, not_before: Time) -> Record {
-        Record {
+    /// The record that it becomes at a place, without what admission says of it, and what it means. `not_before` is the
+    /// record time of the position before it (LEDGER Q2).
+    pub(crate) fn into_record(
+        self,
+        epoch: u32,
+        position: u64,
+        not_before: Time,
+    ) -> (Record, Result<Meaning, Refused>) {
+        let record = Record {
             position,
             record_time: self.time.max(not_before),
             epoch,
             stream_sequence: self.sequence,
             salt: self.salt,
-            subject: self.subject.clone(),
-            headers: self.headers.clone(),
+            subject: self.subject,
+            headers: self.headers,
             verdict: Verdict::Undecodable,
             rules_version: RULES_VERSION,
             source: Arc::from(""),
@@ -101,13 +106,15 @@ impl Arrival {
                 true => UNREADABLE_HEADERS,
                 false => 0,
             },
-            bytes: self.payload.clone(),
-        }
+            bytes: self.payload,
+        };
+        (record, self.outcome)
     }
 
     /// Hash of the leaf that it is at a place.
-    pub(crate) fn leaf(&self, epoch: u32, position: u64, not_before: Time) -> Hash {
-        leaf::hash(&self.record(epoch, position, not_before))
+    pub(crate) fn leaf(self, epoch: u32, position: u64, not_before: Time) -> Hash {
+        let (record, _) = self.into_record(epoch, position, not_before);
+        leaf::hash(&record)
     }
 }
 

@@ -149,9 +149,9 @@ impl Writer {
         if arrival.time < not_before {
             side.clamped.fetch_add(1, Ordering::Relaxed);
         }
-        let mut record = arrival.record(line.epoch, position, not_before);
+        let (mut record, outcome) = arrival.into_record(line.epoch, position, not_before);
         let mut fingerprint = 0;
-        let fact = match arrival.outcome {
+        let fact = match outcome {
             Err(refused) => {
                 record.verdict = match refused.is_undecodable() {
                     true => Verdict::Undecodable,

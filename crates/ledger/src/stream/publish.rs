@@ -203,21 +203,15 @@ impl Ledger {
             may_recover: true,
         }
         };
-        let line = side.line().filter(|line| Some(line.epoch) == epoch);
-        let position = line
-            .and_then(|line| line.position(sequence))
-            .ok_or_else(lost)?;
-        let mut heads = self.shared.heads.subscribe();
+        let recorded = side.recorded(sequence);
         let mut condition = side.condition.subscribe();
-        let is_other = || side.line().map(|line| line.epoch) != epoch;
-        let reached = heads.wait_for(|heads| heads.durable >= position || is_other());
         tokio::select! {
             biased;
-            reached = reached => {
-                drop(reached.map_err(|_| lost())?);
-                match is_other() {
-                    true => Err(lost()),
-                    false => Ok(()),
+            recorded = recorded => {
+                recorded.map_err(|_| lost())?;
+                match side.line().is_some_and(|line| Some(line.epoch) == epoch && line.position(sequence).is_some()) {
+                    true => Ok(()),
+                    false => Err(lost()),
                 }
             }
             rejection = stopped(&mut condition, side) => Err(rejection),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use waybill_store::Hash;
 
 use super::{
@@ -176,6 +176,8 @@ pub(crate) struct Side {
     pub(crate) compared: watch::Sender<u64>,
     pub(crate) redelivered: AtomicU64,
     pub(crate) clamped: AtomicU64,
+    /// Emits that wait until a sequence is recorded.
+    waiting: Mutex<BTreeMap<u64, Vec<oneshot::Sender<()>>>>,
     /// Wakes the follower: somebody decided.
     pub(crate) decided: Notify,
     pub(crate) peers: Mutex<BTreeMap<String, Peer>>,
@@ -205,6 +207,7 @@ impl Side {
             compared: watch::Sender::new(0),
             redelivered: AtomicU64::new(0),
             clamped: AtomicU64::new(0),
+            waiting: Mutex::default(),
             decided: Notify::new(),
             peers: Mutex::default(),
         }
@@ -220,8 +223,40 @@ impl Side {
         read(&self.line).clone()
     }
 
+    /// Notes how far messages are recorded, and wakes the emits that waited for them. Each waits for its own: all of them on
+    /// one signal would wake a thousand for every group commit.
     pub(crate) fn set_line(&self, line: Line) {
+        let last = line.last_sequence;
+        let new_epoch = self.line().is_none_or(|before| before.epoch != line.epoch);
         *write(&self.line) = Some(line);
+        let mut waiting = lock(&self.waiting);
+        let left = match new_epoch {
+            // Sequences of another epoch are not come to any more; whoever waits is told to look.
+            true => BTreeMap::new(),
+            false => waiting.split_off(&(last + 1)),
+        };
+        for waiter in std::mem::replace(&mut *waiting, left)
+            .into_values()
+            .flatten()
+        {
+            // Whoever does not wait any more needs no waking.
+            waiter.send(()).unwrap_or_default();
+        }
+    }
+
+    /// Ends when a sequence is recorded, or the epoch has changed.
+    pub(crate) fn recorded(&self, sequence: u64) -> oneshot::Receiver<()> {
+        let (waiter, woken) = oneshot::channel();
+        let mut waiting = lock(&self.waiting);
+        match self
+            .line()
+            .is_some_and(|line| line.last_sequence >= sequence)
+        {
+            // Both ends are in our hands: it is taken.
+            true => waiter.send(()).unwrap_or_default(),
+            false => waiting.entry(sequence).or_default().push(waiter),
+        }
+        woken
     }
 
     /// Changes the condition, and tells it once.
