@@ -296,7 +296,8 @@ pub(crate) struct StreamArgs {
     /// Show credentials to a broker on another host without TLS; only where the network is yours alone
     #[arg(long = "nats-allow-plaintext")]
     pub(crate) allow_plaintext: bool,
-    /// Follow a stream whose messages may be deleted or purged, which whoever may publish can then do; the ledger notices
+    /// Follow a stream whose messages may be deleted or purged, which whoever may publish can then do; the ledger notices when
+    /// the last message that it recorded, or the next that it must read, is gone
     #[arg(long = "nats-allow-purge")]
     pub(crate) allow_purge: bool,
     /// What the subjects of the broker's answers begin with, where its permissions name that: _INBOX_ledger

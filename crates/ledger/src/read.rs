@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use waybill_core::{Code, Entity, Identity, Refusal};
+use waybill_proto::parse;
 use waybill_store::{Damage, Record, Verdict, Word, database::Selection, seen};
 
 use crate::{
@@ -11,6 +12,9 @@ use crate::{
     stream,
     words::{AtLeast, Entry, Filter, Heads, Key, Leaves, Page, ReadFailure, Receipt},
 };
+
+/// Refused messages that are looked at for one identity.
+const REFUSED_LOOKED_AT: usize = 200;
 
 impl Ledger {
     /// One event, by place or by identity; what is durable is found, applied or not (LEDGER S5).
@@ -149,6 +153,28 @@ impl Ledger {
         Ok((entries, None))
     }
 
+    /// The newest message under an identity that is on record and no fact, among the newest of all that are not.
+    ///
+    /// # Errors
+    /// As [`Ledger::list`].
+    pub async fn refused_under(&self, identity: &Identity) -> Result<Option<Entry>, ReadFailure> {
+        let filter = Filter {
+            leaves: Leaves::Refused,
+            descending: true,
+            ..Filter::default()
+        };
+        let entries = self
+            .list(&filter, REFUSED_LOOKED_AT, None, 0)
+            .await?
+            .entries;
+        let is_it = |entry: &Entry| {
+            let claim = entry.event.as_ref().map(|wire| parse::claim(wire));
+            claim
+                .is_some_and(|claim| *claim.source == *identity.source && *claim.id == *identity.id)
+        };
+        Ok(entries.into_iter().find(is_it))
+    }
+
     /// Whether an identity may be recorded, by what is in memory. False is certain.
     #[must_use]
     pub fn may_hold(&self, identity: &Identity) -> bool {
@@ -235,7 +261,8 @@ impl Ledger {
 pub(crate) fn entry(record: Arc<Record>) -> Entry {
     let (event, wire) = match stream::of_record(&record) {
         Ok(read) => (Some(read.event), Some(read.wire)),
-        Err(refused) => (None, refused.wire),
+        // What breaks a rule before it is even decoded, as one that is too large, may be no event at all.
+        Err(refused) => (None, refused.wire.filter(|wire| is_event(wire))),
     };
     let natural_key = event.as_ref().map(|event| event.natural_key);
     let entities: Vec<Entity> = event.map(|event| event.entities).unwrap_or_default();
@@ -248,6 +275,10 @@ pub(crate) fn entry(record: Arc<Record>) -> Entry {
         entities,
         record,
     }
+}
+
+fn is_event(wire: &[u8]) -> bool {
+    prost::Message::decode(wire).is_ok_and(|_: waybill_proto::pb::Event| true)
 }
 
 fn is_wanted(leaves: Leaves, verdict: Verdict) -> bool {

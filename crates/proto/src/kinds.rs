@@ -12,7 +12,12 @@ pub const LEDGER_KINDS: [&str; 5] = [
 ];
 
 /// What changes how others' events count, so that an emitter may not say it.
-pub const OPERATOR_KINDS: [&str; 1] = ["ledger.source_registered"];
+pub const OPERATOR_KINDS: [&str; 4] = [
+    "ledger.source_registered",
+    "ledger.enriched",
+    "ledger.corrected",
+    "ledger.renamed",
+];
 
 /// What `Event.type` says for a kind: `dev.waybill.<family>.<predicate>.v1`.
 #[must_use]

@@ -86,6 +86,7 @@ impl LedgerService for Reads {
             .await?;
         let wait = asked::receipt_wait(request.wait.as_ref()).map_err(refused)?;
         self.await_recorded(&identity, wait, deadline).await?;
+        self.check_not_refused(&identity, deadline).await?;
         if !request.prove {
             let receipt = self
                 .0
@@ -296,6 +297,24 @@ impl Reads {
             sleep(LOOK_AGAIN).await;
         }
         Ok(())
+    }
+
+    /// Says of an event that is not recorded whether a message under its identity was refused, and why.
+    async fn check_not_refused(
+        &self,
+        identity: &Identity,
+        deadline: Deadline,
+    ) -> Result<(), Status> {
+        let shared = &self.0;
+        if shared.ledger.may_hold(identity) {
+            return Ok(());
+        }
+        let wanted = identity.clone();
+        let read = move |ledger: Ledger| async move { ledger.refused_under(&wanted).await };
+        match shared.compute(deadline, read).await? {
+            None => Ok(()),
+            Some(entry) => Err(status::refused_leaf(identity, &entry)),
+        }
     }
 
     /// Refuses a size beyond the tree at once: to wait for one is what `at_least` is for.

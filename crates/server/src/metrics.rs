@@ -213,6 +213,11 @@ fn render_ledger(page: &mut Page, status: &Status) {
         page.value(name, &[("severity", label)], count);
     }
     render_ledger_figures(page, status);
+    page.gauge(
+        "waybill_refused_leaves",
+        "Messages of the stream that are on record and no facts: conflicts, refused, unreadable.",
+        status.refused_leaf_count,
+    );
     if let Some(stream) = &status.stream {
         render_stream(page, stream);
     }

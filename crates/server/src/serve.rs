@@ -1,11 +1,12 @@
 //! The port: builds the router, accepts connections within their limit, and stops in good order.
 use std::{
+    collections::HashMap,
     convert::Infallible,
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -193,6 +194,7 @@ async fn accept(
     tasks: &mut JoinSet<()>,
 ) {
     let permits = Arc::new(Semaphore::new(shared.limits.connections));
+    let places = Places::default();
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else {
             return;
@@ -200,13 +202,57 @@ async fn accept(
         while tasks.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, address)) => {
+                let from = address.ip();
+                let many = door.tokens.is_some() && !door.behind_proxy;
+                let Some(place) =
+                    Place::take(&places, from, shared.limits.connections_per_address, many)
+                else {
+                    // Closed at once: one address does not take every place.
+                    continue;
+                };
                 let (tls, app) = (door.tls.clone(), FromPeer::new(app, address));
-                tasks.spawn(connection(stream, tls, shared.clone(), app, permit));
+                let served = connection(stream, tls, shared.clone(), app, permit);
+                tasks.spawn(async move {
+                    served.await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 // Out of file descriptors, or the peer was gone already: neither ends the server.
                 tracing::warn!(%error, "a connection was not accepted");
                 sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Connections of each address that has one.
+type Places = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// A connection's place among those of its address.
+struct Place(Places, IpAddr);
+
+impl Place {
+    /// Takes a place; none where the address has as many as it may. Only where callers are strangers is that counted: behind
+    /// a proxy, and on a port of this machine alone, all come from one address.
+    fn take(places: &Places, address: IpAddr, max: usize, counted: bool) -> Option<Self> {
+        let mut all = places.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = all.entry(address).or_default();
+        if counted && *taken >= max {
+            return None;
+        }
+        *taken += 1;
+        Some(Self(places.clone(), address))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = all.get_mut(&self.1) {
+            *taken -= 1;
+            if *taken == 0 {
+                all.remove(&self.1);
             }
         }
     }

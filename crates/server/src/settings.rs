@@ -42,6 +42,8 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Connections at once; more wait in the kernel's queue.
     pub connections: usize,
+    /// Connections at once of one address, where tokens are asked for and no proxy stands in front.
+    pub connections_per_address: usize,
     /// Streams at once on one HTTP/2 connection.
     pub streams_per_connection: u32,
     /// Calls at once that answer once.
@@ -83,6 +85,7 @@ impl Default for Limits {
             json_bytes: 16 << 20,
             header_bytes: 16 << 10,
             connections: 1024,
+            connections_per_address: 256,
             streams_per_connection: 128,
             calls: 512,
             calls_per_token: 256,

@@ -9,10 +9,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use waybill_core::{
-    Refusal,
+    Identity, Refusal,
     refusal::{Code as Rule, is_unsafe_in_text, shown},
 };
-use waybill_ledger::{ReadFailure, Rejection, stream::BrokerFault};
+use waybill_ledger::{Entry, ReadFailure, Rejection, stream::BrokerFault};
 use waybill_views::trace::Resolution;
 
 use crate::access::{Access, Role};
@@ -74,6 +74,21 @@ pub(crate) fn broker(fault: &BrokerFault) -> Status {
             Failure::new(Code::FailedPrecondition, "BROKER_REFUSED", fault).status()
         }
     }
+}
+
+/// There is no such event, and a message under its identity was refused.
+pub(crate) fn refused_leaf(identity: &Identity, entry: &Entry) -> Status {
+    let position = entry.record.position;
+    let why = entry.refusal.as_ref().map(ToString::to_string);
+    let message = format!(
+        "event `{}` of source `{}` is not recorded: the message at position {position} was refused: {}",
+        shown(&identity.id),
+        shown(&identity.source),
+        why.unwrap_or_default()
+    );
+    Failure::new(Code::NotFound, "REFUSED", message)
+        .with("position", position)
+        .status()
 }
 
 /// A read has no answer.

@@ -189,7 +189,19 @@ async fn refusals(source: &Source, lines: &mut Vec<Line>) -> Result<(), Failure>
     let answer = source
         .answer(source.ledger().list_refusals(source.request(request)))
         .await?;
+    let leaves = status::ask(source).await?.refused_leaf_count;
+    if leaves > 0 {
+        lines.push(Line::warn(
+            "refused messages",
+            format!(
+                "{} of the stream no facts: conflicts, refused or unreadable",
+                words::plural(leaves, "message is", "messages are")
+            ),
+            "waybill log --refused names them; mend the emitter",
+        ));
+    }
     match answer.refusals.first() {
+        None if leaves > 0 => {}
         None => lines.push(Line::ok("refusals", "no event was refused")),
         Some(newest) => {
             let refusal = newest.refusal.clone().unwrap_or_default();

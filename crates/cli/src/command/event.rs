@@ -79,6 +79,8 @@ async fn show(context: &Context, source: &Source, event: &EventRefArgs) -> Resul
         ("position", words::count(recorded.position)),
         ("recorded", words::moment(recorded.record_time.as_ref())),
         ("kind", clean(&recorded.kind)),
+        ("no fact", super::log::why_no_fact(&recorded)),
+        ("subject", clean(&recorded.subject)),
         ("sender", sender),
         (
             "actor",
@@ -98,7 +100,9 @@ async fn show(context: &Context, source: &Source, event: &EventRefArgs) -> Resul
         ("leaf hash", hex::encode(&recorded.leaf_hash)),
         ("natural key", hex::encode(&recorded.natural_key)),
     ] {
-        table.row(vec![styled(Style::Faint, name), value.into()]);
+        if !value.is_empty() {
+            table.row(vec![styled(Style::Faint, name), value.into()]);
+        }
     }
     context.out.table(&table)?;
     context

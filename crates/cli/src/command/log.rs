@@ -323,6 +323,36 @@ fn sender(recorded: &RecordedEvent) -> String {
     }
 }
 
+/// What a leaf is instead of a fact, and why; empty for a fact.
+pub(crate) fn why_no_fact(recorded: &RecordedEvent) -> String {
+    let word = match recorded.verdict() {
+        LeafVerdict::Unspecified | LeafVerdict::Admitted | LeafVerdict::Ledger => {
+            return String::new();
+        }
+        LeafVerdict::Duplicate => "a repeat of what was recorded before",
+        LeafVerdict::Conflict => "a conflict",
+        LeafVerdict::Undecodable => "unreadable",
+        LeafVerdict::Refused => "refused",
+    };
+    match &recorded.refusal {
+        Some(refusal) => format!(
+            "{word}: {} {}",
+            clean(&refusal.field),
+            identity::sentence("", &refusal.value, &refusal.rule)
+        ),
+        None => word.to_owned(),
+    }
+}
+
+/// A name that a refused message claims, short enough for a table.
+fn claimed(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", clean(&text[..end])),
+        None => clean(text),
+    }
+}
+
 /// The row of a leaf that is no fact: what it is instead, and why.
 fn not_a_fact(recorded: &RecordedEvent) -> Option<Vec<crate::table::Cell>> {
     let word = match recorded.verdict() {
@@ -339,11 +369,11 @@ fn not_a_fact(recorded: &RecordedEvent) -> Option<Vec<crate::table::Cell>> {
             clean(&refusal.field),
             identity::sentence("", &refusal.value, &refusal.rule)
         ),
-        None => clean(&event.id),
+        None => claimed(&event.id),
     };
     let source = match event.source.is_empty() {
-        true => clean(&recorded.subject),
-        false => clean(&event.source),
+        true => claimed(&recorded.subject),
+        false => claimed(&event.source),
     };
     Some(vec![
         recorded.position.to_string().into(),
@@ -471,8 +501,8 @@ fn refusal_row(record: &RefusalRecord) -> Vec<crate::table::Cell> {
         refusal.code.into(),
         clean(&refusal.field).into(),
         identity::sentence("", &refusal.value, &refusal.rule).into(),
-        clean(&record.source).into(),
-        clean(&record.id).into(),
+        claimed(&record.source).into(),
+        claimed(&record.id).into(),
     ]
 }
 

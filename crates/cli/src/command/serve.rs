@@ -48,16 +48,17 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<(), Ended>
     // Refused before the ledger is touched, and bound before it is opened: whoever cannot serve does not wait for it.
     waybill_server::check_listen(listen, &door)
         .map_err(|error| Failure::usage(error.to_string()))?;
+    let stop = Stop::listen()?;
+    // A new ledger waits for its broker before it takes the port: whoever calls meanwhile is told that nobody is there.
+    #[cfg(feature = "nats")]
+    let followed = stream::open(context, &args.stream, &directory, &stop).await?;
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| taken(listen, &error))?;
     let listen = listener.local_addr().map_err(Failure::from)?;
     let scheme = if door.tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{listen}");
-    let stop = Stop::listen()?;
     let config = house::config(&directory, &state, &url);
-    #[cfg(feature = "nats")]
-    let followed = stream::open(context, &args.stream, &directory, &stop).await?;
     #[cfg(feature = "nats")]
     let (broker, config) = match followed {
         None => (None, config),

@@ -104,7 +104,11 @@ fn table(status: &GetStatusResponse, all: bool) -> Table {
         );
         line(
             "refusals",
-            format!("{} ever", words::count(status.refusal_count)),
+            format!(
+                "{} ever at the door, {} on record as messages",
+                words::count(status.refusal_count),
+                words::count(status.refused_leaf_count)
+            ),
         );
         line(
             "last scrub",

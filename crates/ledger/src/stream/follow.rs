@@ -236,8 +236,8 @@ impl<'a> Reading<'a> {
                 && meaning.own
                 && self.next.is_none()
                 && let Some(opener) = Opener::read(meaning, time)
-                && opener.ledger_id == self.ledger.shared.ledger_id
                 && opener.epoch == self.epoch + 1
+                && self.ledger.may_be_ours(&opener)
             {
                 self.next = Some(opener);
             }

@@ -163,9 +163,7 @@ impl Ledger {
         let Some(line) = side.line() else {
             return self.settle_first(side, &state).await;
         };
-        let own = |opener: &Opener| {
-            opener.ledger_id == self.shared.ledger_id && opener.epoch == line.epoch + 1
-        };
+        let own = |opener: &Opener| opener.epoch == line.epoch + 1 && self.may_be_ours(opener);
         // Up to here it was looked before, and the stream was the one that is recorded.
         let looked = side.looked_until.load(Ordering::Relaxed);
         let next = find_opener_behind(&*side.broker, looked, own).await?;
@@ -226,6 +224,17 @@ impl Ledger {
         Err(BrokerFault::Away(
             "the message that opens the epoch cannot be read back yet".to_owned(),
         ))
+    }
+
+    /// Whether a message may open an epoch of this ledger: it names a head that is, or may become, this ledger's. One that
+    /// names another root at a position that is recorded is nobody's who has this history, and is a leaf like any other.
+    pub(crate) fn may_be_ours(&self, opener: &Opener) -> bool {
+        let known = opener.last_position <= self.shared.heads.borrow().applied;
+        let contradicted = || {
+            let root = self.shared.root_at(opener.last_position);
+            root.is_ok_and(|root| root != opener.last_root)
+        };
+        opener.ledger_id == self.shared.ledger_id && !(known && contradicted())
     }
 
     /// Whether the message that opened the epoch, and the one that it begins with, are those that were followed. Looked for

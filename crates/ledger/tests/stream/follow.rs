@@ -361,3 +361,47 @@ fn messages_from_before_the_ledger_began_keep_their_times() {
         assert_eq!(following.ledger.status().stream.unwrap().clamped_count, 0);
     });
 }
+
+#[test]
+fn what_is_too_large_to_be_an_event_is_listed_without_one() {
+    let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
+    let following = bed.follow(&runtime, &broker);
+    runtime.block_on(following.reach(2));
+    broker.put(&subject_of(&commit("a", "x")), &[], &vec![b'a'; 300_000]);
+    runtime.block_on(async {
+        following.reach(3).await;
+        let refused = following.leaves(Leaves::Refused).await.remove(0);
+        assert_eq!(refused.event, None);
+        assert_eq!(refused.refusal.unwrap().code, Code::TooLarge);
+    });
+}
+
+#[test]
+fn an_epoch_that_begins_behind_a_root_that_was_never_this_ledgers_is_nobodys() {
+    let (runtime, broker, bed) = (runtime(), Fake::new(), Bed::new(1));
+    let following = bed.follow(&runtime, &broker);
+    runtime.block_on(following.reach(2));
+    publish(&broker, "a", "x");
+    runtime.block_on(following.reach(3));
+    let opener = broker.lock().messages[&1].clone();
+    let mut event: waybill_proto::pb::Event = prost::Message::decode(&*opener.payload).unwrap();
+    use waybill_proto::pb::{event::Payload, ledger_event};
+    if let Some(Payload::Ledger(ledger)) = &mut event.payload
+        && let Some(ledger_event::Event::EpochOpened(opened)) = &mut ledger.event
+    {
+        (opened.epoch, opened.last_position, opened.last_root) = (2, 3, vec![0; 32].into());
+    }
+    event.id = "epoch_opened:2".to_owned();
+    publish(&broker, "b", "x");
+    broker.store(&opener.subject, opener.headers, &crate::kit::bytes(&event));
+    publish(&broker, "c", "x");
+    runtime.block_on(async {
+        following.reach(6).await;
+        assert!(following.ledger.receipt(&identity("c")).await.is_ok());
+        following.compared().await;
+        assert_eq!(
+            following.condition(),
+            waybill_ledger::stream::Condition::Following
+        );
+    });
+}

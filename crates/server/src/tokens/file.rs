@@ -60,7 +60,7 @@ pub fn parse(text: &str) -> Result<Tokens, Wrong> {
         }
         if token.revoke_time.is_none() && !names.insert(token.name.clone()) {
             let rule = format!(
-                "`{}` is the name of two tokens that are not revoked",
+                "`{}` is the name of two tokens that are not revoked; choose another name, or revoke the first",
                 token.name
             );
             return Err(wrong(text, entry.name.span(), &rule));

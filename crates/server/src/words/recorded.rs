@@ -206,6 +206,7 @@ pub(crate) fn status(status: &Status) -> pb::GetStatusResponse {
         duplicate_count: status.duplicate_count,
         conflict_count: status.conflict_count,
         refusal_count: status.refusal_count,
+        refused_leaf_count: status.refused_leaf_count,
         scrub_time: status.scrub_time.map(timestamp),
         verifier_key: status.verifier_key.clone(),
         findings: status.findings.iter().map(finding).collect(),
