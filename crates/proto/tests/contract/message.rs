@@ -311,9 +311,12 @@ fn what_only_others_may_say_comes_through_the_gate_only() {
     let mut expected = vec!["NOT_ALLOWED amends.source //elsewhere".to_owned()];
     let kinds = [
         "conflict_detected",
+        "corrected",
         "created",
+        "enriched",
         "epoch_opened",
         "loss_accepted",
+        "renamed",
         "rules_changed",
         "source_registered",
     ];
