@@ -30,6 +30,22 @@ struct Place {
 }
 
 impl Place {
+    /// Serving with these is wrong usage: it says so, gives the text, and makes no ledger.
+    fn refuses_to_serve(&self, listen: &str, arguments: &[&str], expected: &[&str]) -> String {
+        let serve = ["serve", "--listen", listen, "--ledger", "never-made"];
+        let output = self.waybill(&[&serve[..], arguments].concat());
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        for expected in expected {
+            assert!(
+                text.contains(expected),
+                "{arguments:?}: `{expected}` in {text}"
+            );
+        }
+        assert!(!self.file("never-made").exists(), "{arguments:?}");
+        text
+    }
+
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = Home {
@@ -237,17 +253,7 @@ fn a_stranger_opens_the_door_and_closes_it_to_one() {
 fn what_would_let_everybody_in_is_refused_with_what_to_do() {
     let place = Place::new();
     let refused = |arguments: &[&str], expected: &[&str]| {
-        let serve = ["serve", "--listen", "0.0.0.0:0", "--ledger", "never-made"];
-        let output = place.waybill(&[&serve[..], arguments].concat());
-        let text = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
-        for expected in expected {
-            assert!(
-                text.contains(expected),
-                "{arguments:?}: `{expected}` in {text}"
-            );
-        }
-        assert!(!place.file("never-made").exists(), "{arguments:?}");
+        place.refuses_to_serve("0.0.0.0:0", arguments, expected);
     };
     let tls = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
     place.token(&["--name", "ops", "--role", "operate"]);
@@ -294,18 +300,8 @@ fn what_is_wrong_with_a_broker_is_said_before_anything_is_made() {
     let place = Place::new();
     place.token(&["--name", "ops", "--role", "operate"]);
     let refused = |arguments: &[&str], expected: &[&str]| {
-        let serve = ["serve", "--listen", "127.0.0.1:0", "--ledger", "never-made"];
-        let output = place.waybill(&[&serve[..], arguments].concat());
-        let text = said(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
-        for expected in expected {
-            assert!(
-                text.contains(expected),
-                "{arguments:?}: `{expected}` in {text}"
-            );
-        }
+        let text = place.refuses_to_serve("127.0.0.1:0", arguments, expected);
         assert!(!text.contains("canary"), "{arguments:?}: {text}");
-        assert!(!place.file("never-made").exists(), "{arguments:?}");
     };
     let nats = ["--nats", "nats://127.0.0.1:1"];
     let also = |more: [&'static str; 2]| [nats, more].concat();

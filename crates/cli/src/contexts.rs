@@ -6,9 +6,7 @@
 //! contexts.toml gets a refusal and not a token that is sent to somebody else.
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::{
     config,
     exit::{Exit, Failure},
+    private,
     source::Server,
 };
 
@@ -225,7 +224,7 @@ impl Contexts {
     fn write_token(&self, name: &str, server: &str, token: &Token) -> Result<(), Failure> {
         let parts = [server.as_bytes(), b"\n", token.expose(), b"\n"];
         let text = Zeroizing::new(parts.concat());
-        write_private(&self.token_path(name), &text)
+        private::write(&self.token_path(name), &text)
     }
 
     fn token_path(&self, name: &str) -> PathBuf {
@@ -249,7 +248,7 @@ impl Contexts {
         table.insert("contexts".to_owned(), Value::Table(contexts));
         let text =
             format!("# Kept by `waybill context`. Tokens are in files of their own.\n{table}");
-        write_private(&self.directory.join("contexts.toml"), text.as_bytes())
+        private::write(&self.directory.join("contexts.toml"), text.as_bytes())
     }
 }
 
@@ -264,34 +263,6 @@ fn check_name(name: &str) -> Result<(), Failure> {
         "context is `{}`, not a name: 1 to {NAME_MAX} letters, digits and `-_.`, the first a letter or digit",
         waybill_core::refusal::shown(name)
     )))
-}
-
-/// Replaces a file in one step with one that nobody but its owner can read at any moment.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        Failure::unexpected(format!("{} cannot be written: {error}", path.display()))
-    };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(failed)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}-{}", std::process::id()));
-    remove(&temporary)?;
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| fs::File::open(directory)?.sync_all());
-    if written.is_err() {
-        remove(&temporary)?;
-    }
-    written.map_err(failed)
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {

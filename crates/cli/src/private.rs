@@ -57,12 +57,7 @@ pub(crate) fn rewrite<T>(
     path: &Path,
     change: impl FnOnce(&str) -> Result<(String, T), Failure>,
 ) -> Result<T, Failure> {
-    let directory = directory(path)?;
-    let unwritten = |error: io::Error| {
-        Failure::unexpected(format!("{} cannot be written: {error}", path.display()))
-    };
-    let lock = File::open(&directory).map_err(unwritten)?;
-    flock(&lock, FlockOperation::LockExclusive).map_err(|error| unwritten(error.into()))?;
+    let directory = locked(path)?;
     let text = match read(path) {
         Ok(bytes) => String::from_utf8(bytes)
             .map_err(|_| Failure::usage(format!("{} is not UTF-8", path.display())))?,
@@ -70,9 +65,29 @@ pub(crate) fn rewrite<T>(
         Err(failure) => return Err(failure),
     };
     let (text, answer) = change(&text)?;
-    replace(path, text.as_bytes()).map_err(unwritten)?;
-    lock.sync_all().map_err(unwritten)?;
+    replace(path, text.as_bytes(), &directory)?;
     Ok(answer)
+}
+
+/// Writes a file as a whole, for its owner only, whatever was there; a crash leaves the old or the new.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let directory = locked(path)?;
+    replace(path, bytes, &directory)
+}
+
+/// The directory of a file, made where it is missing and held by this process alone.
+fn locked(path: &Path) -> Result<File, Failure> {
+    let unwritten = |error| unwritten(path, &error);
+    let directory = File::open(directory(path)?).map_err(unwritten)?;
+    flock(&directory, FlockOperation::LockExclusive).map_err(|error| unwritten(error.into()))?;
+    Ok(directory)
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    Failure::unexpected(format!("{} cannot be written: {error}", path.display()))
 }
 
 /// The directory of a file, made where it is missing.
@@ -89,7 +104,12 @@ fn directory(path: &Path) -> Result<PathBuf, Failure> {
     Ok(directory)
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, bytes: &[u8], directory: &File) -> Result<(), Failure> {
+    let replaced = renamed_over(path, bytes).and_then(|()| directory.sync_all());
+    replaced.map_err(|error| unwritten(path, &error))
+}
+
+fn renamed_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
