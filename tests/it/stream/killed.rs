@@ -21,10 +21,10 @@ fn check(victim: Victim, count: u32) {
 
 #[test]
 fn a_ledger_killed_under_load_loses_and_doubles_nothing() {
-    check(Victim::Ledger, 4);
+    check(Victim::Ledger, 15);
 }
 
 #[test]
 fn a_broker_killed_under_load_loses_and_doubles_nothing() {
-    check(Victim::Broker, 4);
+    check(Victim::Broker, 8);
 }
